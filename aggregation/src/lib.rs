@@ -1,0 +1,5 @@
+//! Koinon: secure aggregation without I/O.
+
+pub mod signer;
+
+pub use signer::{Members, Signer};
