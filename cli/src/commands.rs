@@ -22,3 +22,5 @@ pub(crate) mod roster;
 pub(crate) mod simulate;
 #[cfg(feature = "client")]
 pub(crate) mod task;
+#[cfg(feature = "client")]
+pub(crate) mod view;

@@ -1,0 +1,110 @@
+//! A task's state as people and machines read it: the same object for `task status`, `task watch` and the demo.
+
+use koinon_proto::{Digest, wire};
+use serde::{Deserialize, Serialize};
+
+/// State of a task.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TaskView {
+    pub(crate) task: String,
+    pub(crate) name: String,
+    /// waiting | running | done | cancelled | failed
+    pub(crate) state: String,
+    pub(crate) reason: String,
+    pub(crate) round: u32,
+    pub(crate) rounds: u32,
+    /// statistics | selection | training | sharing | reporting | unmasking | idle
+    pub(crate) phase: String,
+    pub(crate) cohort: u32,
+    pub(crate) ready: u32,
+    pub(crate) accepted: u32,
+    pub(crate) version: String,
+    pub(crate) best_version: String,
+    pub(crate) fitted: String,
+    pub(crate) abandoned: u64,
+    pub(crate) waiting_for: Vec<String>,
+    pub(crate) history: Vec<RoundView>,
+}
+
+/// One ended round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RoundView {
+    pub(crate) round: u32,
+    pub(crate) attempt: u32,
+    /// statistics | train | evaluate
+    pub(crate) kind: String,
+    /// `committed`, or why it was abandoned.
+    pub(crate) outcome: String,
+    pub(crate) participants: u32,
+    pub(crate) seconds: f64,
+    pub(crate) started_ms: u64,
+    pub(crate) version: String,
+    /// Mean training loss; absent where none was summed.
+    pub(crate) loss: Option<f64>,
+    /// Of the version that the round started from.
+    pub(crate) validation_loss: Option<f64>,
+    pub(crate) validation_auc: Option<f64>,
+    pub(crate) validation_rows: u64,
+    pub(crate) bytes_up: u64,
+}
+
+impl TaskView {
+    /// Whether nothing more will happen.
+    pub(crate) fn ended(&self) -> bool {
+        matches!(self.state.as_str(), "done" | "cancelled" | "failed")
+    }
+}
+
+impl From<wire::TaskStatus> for TaskView {
+    fn from(s: wire::TaskStatus) -> Self {
+        TaskView {
+            task: hex(&s.task),
+            name: s.name,
+            state: s.state,
+            reason: s.reason,
+            round: s.round,
+            rounds: s.rounds,
+            phase: s.phase,
+            cohort: s.cohort,
+            ready: s.ready,
+            accepted: s.accepted,
+            version: hex(&s.version),
+            best_version: hex(&s.best_version),
+            fitted: hex(&s.fitted),
+            abandoned: s.abandoned,
+            waiting_for: s.waiting_for,
+            history: s.history.into_iter().map(RoundView::from).collect(),
+        }
+    }
+}
+
+impl From<wire::RoundSummary> for RoundView {
+    fn from(r: wire::RoundSummary) -> Self {
+        let kind = match r.kind() {
+            wire::RoundKind::Statistics => "statistics",
+            wire::RoundKind::Evaluate => "evaluate",
+            wire::RoundKind::Train | wire::RoundKind::Unspecified => "train",
+        };
+        let finite = |x: f64| x.is_finite().then_some(x);
+        RoundView {
+            kind: kind.into(),
+            round: r.round,
+            attempt: r.attempt,
+            outcome: r.outcome,
+            participants: r.participants,
+            seconds: r.seconds_milli as f64 / 1000.0,
+            started_ms: r.started_ms,
+            version: hex(&r.version),
+            loss: finite(r.loss),
+            validation_loss: finite(r.validation_loss),
+            validation_auc: finite(r.validation_auc).filter(|_| r.validation_rows > 0),
+            validation_rows: r.validation_rows,
+            bytes_up: r.bytes_up,
+        }
+    }
+}
+
+/// Hex of a digest from the wire; empty for none.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    <[u8; 32]>::try_from(bytes).map_or_else(|_| String::new(), |d| Digest(d).to_string())
+}

@@ -1,0 +1,139 @@
+//! Founding the federation as in real life: the consortium's key, the coordinator, invitations, joining, the signed roster,
+//! the nodes, and the task that each site approves by its digest.
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use super::Data;
+use super::referee::Dealt;
+use super::relay::Line;
+use super::screen::Screen;
+use super::stage::{Relay, Stage, free_port};
+
+/// What runs, and what is measured.
+pub(crate) struct Federation {
+    pub(crate) relay: Relay,
+    pub(crate) sites: Vec<String>,
+    /// The site whose bytes, ledger and masked update are shown.
+    pub(crate) measured: String,
+    /// Port on which the partition server will listen.
+    pub(crate) partition_port: u16,
+}
+
+/// The submitted task.
+pub(crate) struct Task {
+    pub(crate) digest: String,
+    pub(crate) rounds: u32,
+}
+
+/// What `koinon task submit --format json` prints.
+#[derive(Deserialize)]
+struct Submitted {
+    task: String,
+    rounds: u32,
+}
+
+impl Federation {
+    /// From an empty folder with dealt rows to sixteen nodes that wait for work.
+    pub(crate) fn found(stage: &mut Stage, screen: &Screen, dealt: &Dealt) -> anyhow::Result<Federation> {
+        let port = free_port()?;
+        let partition_port = free_port()?;
+        stage.call(&["roster", "init", "--dir", "consortium"])?;
+        screen.step("consortium", "made its key; it stays off the coordinator");
+
+        let address = format!("127.0.0.1:{port}");
+        stage.call(&[
+            "coordinator", "init", "--dir", "coordinator", "--listen", &address,
+            "--consortium", "consortium/consortium.pub",
+        ])?;
+        keep_masked_updates(stage)?;
+        stage.start("coordinator", &["coordinator", "run", "--dir", "coordinator"])?;
+        screen.step("coordinator", format!("listens on {address}; its first task will be to see nothing but sums"));
+
+        let relay = start_relay(stage, dealt, port, partition_port)?;
+        let measured = dealt.sites.iter().find(|s| s.ends_with("05")).unwrap_or(&dealt.sites[0]).clone();
+        let federation =
+            Federation { relay, sites: dealt.sites.clone(), measured, partition_port };
+        federation.join_all(stage)?;
+        screen.step(
+            "joining",
+            format!("{} sites, one partition server, one operator: one token each, keys made at the site", dealt.sites.len()),
+        );
+        let signed = stage.call(&["roster", "sign", "--dir", "consortium", "--operator", "operator", "--yes"])?;
+        screen.step("roster", last_line(&signed));
+        Ok(federation)
+    }
+
+    fn join_all(&self, stage: &Stage) -> anyhow::Result<()> {
+        let direct = ["operator", "partition"].map(|name| (name, name.to_owned(), None));
+        let sites = self.sites.iter().map(|s| Ok(("client", s.clone(), Some(self.relay.port(s)?))));
+        let members = direct.into_iter().map(Ok).chain(sites);
+        for member in members.collect::<anyhow::Result<Vec<_>>>()? {
+            let (role, name, port) = member;
+            let through = port.map(|p| format!("127.0.0.1:{p}"));
+            let mut words = vec!["roster", "invite", role, &name, "--dir", "consortium", "--coordinator", "coordinator/public.toml"];
+            if let Some(through) = &through {
+                words.extend(["--address", through]);
+            }
+            let token = stage.call(&words)?;
+            stage.call(&["join", last_line(&token), "--dir", &name]).with_context(|| format!("{name} could not join"))?;
+        }
+        Ok(())
+    }
+
+    /// Submits the task, has every site approve its digest, and starts the nodes.
+    pub(crate) fn start_task(
+        &self,
+        stage: &mut Stage,
+        screen: &Screen,
+        data: Data,
+        seed: u64,
+    ) -> anyhow::Result<Task> {
+        super::referee::write_task(&stage.path("operator/task"), data, seed, self.sites.len())?;
+        let printed = stage.call(&[
+            "task", "submit", "operator/task/task.toml", "--dir", "operator", "--format", "json",
+        ])?;
+        let submitted: Submitted =
+            serde_json::from_str(&printed).context("`koinon task submit` is not understood")?;
+        let short = submitted.task.get(..12).unwrap_or_default().to_owned();
+        screen.step("task", format!("{short}… submitted: model, plans and budget named by digest"));
+        for site in &self.sites {
+            stage.call(&["client", "approve", &submitted.task, "--dir", site])?;
+            let transcript = format!("{site}/transcript");
+            let mut words = vec!["client", "run", "--dir", site];
+            if *site == self.measured {
+                words.extend(["--transcript", &transcript]);
+            }
+            stage.start(site, &words)?;
+        }
+        screen.step("approval", format!("{} sites approved the digest and started their nodes", self.sites.len()));
+        Ok(Task { digest: submitted.task, rounds: submitted.rounds })
+    }
+}
+
+/// For the histogram at the end the coordinator keeps what it would otherwise forget after a round.
+fn keep_masked_updates(stage: &Stage) -> anyhow::Result<()> {
+    let path = stage.path("coordinator/coordinator.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let changed: Vec<&str> = text
+        .lines()
+        .map(|l| if l.trim_start_matches(['#', ' ']).starts_with("keep_masked_updates") { "keep_masked_updates = true" } else { l })
+        .collect();
+    let mut changed = changed.join("\n") + "\n";
+    if !changed.contains("keep_masked_updates = true") {
+        changed = format!("keep_masked_updates = true\n{changed}");
+    }
+    Ok(std::fs::write(path, changed)?)
+}
+
+fn start_relay(stage: &Stage, dealt: &Dealt, port: u16, partition: u16) -> anyhow::Result<Relay> {
+    let line = |name: &str, port: u16| Line { name: name.into(), target: ([127, 0, 0, 1], port).into() };
+    let mut lines: Vec<Line> = dealt.sites.iter().map(|s| line(s, port)).collect();
+    lines.push(line("partition", partition));
+    stage.relay(&lines)
+}
+
+/// The last line that a command printed.
+pub(crate) fn last_line(text: &str) -> &str {
+    text.trim_end().lines().last().unwrap_or_default()
+}
