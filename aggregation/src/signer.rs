@@ -57,6 +57,9 @@ mod tests {
         assert!(verify(&key.public(), b"message", &signature));
         assert!(!verify(&other.public(), b"message", &signature));
         assert!(!verify(&key.public(), b"massage", &signature));
-        assert!(!verify(&[0; 32], b"message", &signature), "a key of small order speaks for nobody");
+        assert!(
+            !verify(&[0; 32], b"message", &signature),
+            "a key of small order speaks for nobody"
+        );
     }
 }

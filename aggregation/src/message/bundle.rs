@@ -1,0 +1,76 @@
+//! A key bundle: the two one-time public keys with which a site enters a session.
+
+use super::{Kind, Signature};
+use crate::codec::{CodecError, Reader};
+use crate::hash::Digest;
+use crate::signer::Signer;
+
+/// A site's keys for one session, signed by its identity key and bound to the session's plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    pub(crate) plan: Digest,
+    pub(crate) name: String,
+    pub(crate) channel: [u8; 32],
+    pub(crate) mask: [u8; 32],
+    signature: Signature,
+}
+
+impl Bundle {
+    pub(crate) fn new(
+        plan: Digest,
+        name: &str,
+        channel: [u8; 32],
+        mask: [u8; 32],
+        signer: &dyn Signer,
+    ) -> Self {
+        let name = name.to_owned();
+        let mut bundle = Self { plan, name, channel, mask, signature: [0; 64] };
+        bundle.signature = Kind::Bundle.sign(&bundle.body(), signer);
+        bundle
+    }
+
+    /// The site that offers these keys.
+    #[must_use]
+    pub fn site(&self) -> &str {
+        &self.name
+    }
+
+    /// The digest of the plan these keys are for.
+    #[must_use]
+    pub fn plan(&self) -> &Digest {
+        &self.plan
+    }
+
+    pub(crate) fn is_signed_by(&self, identity: &[u8; 32]) -> bool {
+        Kind::Bundle.verify(&self.body(), &self.signature, identity)
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let mut out = Kind::Bundle.start(&self.plan, 1 + 64 + 64);
+        out.name(&self.name).bytes(&self.channel).bytes(&self.mask);
+        out.into_public()
+    }
+
+    /// The canonical bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [self.body(), self.signature.to_vec()].concat()
+    }
+
+    /// The bundle that these canonical bytes are; its signature is not checked yet.
+    ///
+    /// # Errors
+    /// If the bytes are not a canonical bundle.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut from = Reader::new(bytes);
+        let bundle = Self {
+            plan: Kind::Bundle.read(&mut from)?,
+            name: from.name("site's name")?,
+            channel: from.array("channel key")?,
+            mask: from.array("mask key")?,
+            signature: from.array("signature")?,
+        };
+        from.end()?;
+        Ok(bundle)
+    }
+}
