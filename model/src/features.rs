@@ -55,6 +55,8 @@ pub mod prepare;
 mod read;
 pub mod statistics;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use error::FeatureError;
 

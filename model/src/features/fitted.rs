@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::statistics::{category_sizes, stat_fields};
+use super::statistics::{all_fields, category_sizes};
 use super::{ClassWeights, FeatureError, FeaturePlan, PLAN_BYTES_MAX, to_f32};
 use crate::digest::{Digest, digest_of, hex};
 
@@ -37,7 +37,8 @@ struct Raw {
 }
 
 impl FittedFeatures {
-    /// Fits from the sums over all sites, shaped as [`stat_fields`] says.
+    /// Fits from the sums over all sites, shaped as
+    /// [`super::statistics::stat_fields`] says.
     ///
     /// Sums may carry the rounding of a fixed-point encoding. A column without any value gets the
     /// middle of its bounds; variances are floored at (half the bounds' width / 100)².
@@ -45,15 +46,8 @@ impl FittedFeatures {
     /// # Errors
     /// [`FeatureError::Sums`] when no rows can have such sums.
     pub fn from_sums(plan: &FeaturePlan, sums: &[Vec<f64>]) -> Result<Self, FeatureError> {
-        let fields = stat_fields(plan);
-        let shaped = sums.len() == fields.len()
-            && sums.iter().zip(&fields).all(|(sum, field)| sum.len() == field.len);
-        let [rows, count, sum, squares, categories, labels] = sums else {
-            return Err(refused("they have the wrong number of vectors"));
-        };
-        if !shaped {
-            return Err(refused("a vector has the wrong length"));
-        }
+        let [rows, count, sum, squares, categories, labels] =
+            all_fields(plan, sums).ok_or_else(|| refused("they do not have the plan's shape"))?;
         let rows = whole("rows", rows[0], f64::MAX)?;
         let most = rows as f64;
         let all = |name: &str, values: &[f64]| -> Result<Vec<u64>, FeatureError> {

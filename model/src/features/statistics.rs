@@ -23,24 +23,17 @@ pub struct StatField {
 
 /// The vectors a site contributes, in order; the same at every site for the same plan.
 ///
-/// With N numeric columns and flags: `rows` (1), `numbers.count`, `numbers.sum`, `numbers.squares`
+/// Fields without entries are left out. With N numeric columns and flags: `rows` (1), `numbers.count`, `numbers.sum`, `numbers.squares`
 /// (N each), `categories.count` (all closed lists, each with *other*), `labels.count` (classes).
 /// The sum is over `(x - middle) / half` of the transformed value, so it lies in [-1, 1] a row.
 #[must_use]
 pub fn stat_fields(plan: &FeaturePlan) -> Vec<StatField> {
-    let numbers = plan.columns().iter().filter(|column| column.number().is_some()).count();
-    let categories = category_sizes(plan).iter().sum();
-    [
-        ("rows", 1),
-        ("numbers.count", numbers),
-        ("numbers.sum", numbers),
-        ("numbers.squares", numbers),
-        ("categories.count", categories),
-        ("labels.count", plan.label().values.len()),
-    ]
-    .into_iter()
-    .map(|(name, len)| StatField { name, len, row_bound: 1.0 })
-    .collect()
+    FIELD_NAMES
+        .into_iter()
+        .zip(lengths(plan))
+        .filter(|&(_, len)| len > 0)
+        .map(|(name, len)| StatField { name, len, row_bound: 1.0 })
+        .collect()
 }
 
 /// This site's sums over its training rows, shaped as [`stat_fields`] says.
@@ -50,11 +43,8 @@ pub fn stat_fields(plan: &FeaturePlan) -> Vec<StatField> {
 pub fn local_statistics(plan: &FeaturePlan, table: &Table) -> Result<Vec<Vec<f64>>, FeatureError> {
     table.belongs_to(plan)?;
     let labels = table.labels()?;
-    let mut fields: Vec<Vec<f64>> =
-        stat_fields(plan).iter().map(|field| vec![0.0; field.len]).collect();
-    let [rows, count, sum, squares, categories, classes] = &mut fields[..] else {
-        unreachable!("stat_fields names six fields");
-    };
+    let mut fields = lengths(plan).map(|len| vec![0.0; len]);
+    let [rows, count, sum, squares, categories, classes] = &mut fields;
     let settings: Vec<_> = plan
         .columns()
         .iter()
@@ -89,7 +79,28 @@ pub fn local_statistics(plan: &FeaturePlan, table: &Table) -> Result<Vec<Vec<f64
             }
         }
     }
-    Ok(fields)
+    Ok(fields.into_iter().filter(|field| !field.is_empty()).collect())
+}
+
+/// Vectors shaped as [`stat_fields`] says, with the empty ones put back; none if they are not.
+pub(super) fn all_fields<'a>(
+    plan: &FeaturePlan,
+    vectors: &'a [Vec<f64>],
+) -> Option<[&'a [f64]; FIELDS]> {
+    let mut given = vectors.iter();
+    let mut fields: [&[f64]; FIELDS] = [&[]; FIELDS];
+    for (field, len) in fields.iter_mut().zip(lengths(plan)) {
+        if len > 0 {
+            *field = given.next().filter(|vector| vector.len() == len)?;
+        }
+    }
+    given.next().is_none().then_some(fields)
+}
+
+fn lengths(plan: &FeaturePlan) -> [usize; FIELDS] {
+    let numbers = plan.columns().iter().filter(|column| column.number().is_some()).count();
+    let categories = category_sizes(plan).iter().sum();
+    [1, numbers, numbers, numbers, categories, plan.label().values.len()]
 }
 
 /// Entries of each category column: its closed list and *other*.
@@ -112,3 +123,7 @@ pub(super) fn category_sizes(plan: &FeaturePlan) -> Vec<usize> {
 pub(super) fn category_index(cell: f64) -> Option<usize> {
     (!cell.is_nan()).then_some(cell as usize)
 }
+
+const FIELDS: usize = 6;
+const FIELD_NAMES: [&str; FIELDS] =
+    ["rows", "numbers.count", "numbers.sum", "numbers.squares", "categories.count", "labels.count"];

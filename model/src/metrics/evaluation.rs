@@ -1,7 +1,7 @@
 //! What one site contributes to an evaluation: rows, loss, hits and binned scores, as sums.
 //!
-//! Plain sums of one site leave it only inside a secure sum. In every entry one row counts at most
-//! 1: losses are cut off at [`LOSS_MAX`] and divided by it.
+//! Plain sums of one site leave it only inside a secure sum. Every entry is a sum over rows in which
+//! one row counts at most [`StatField::row_bound`]: losses are cut off at [`LOSS_MAX`].
 //!
 //! Start at [`EvaluationSums::add`]; the coordinator reads opened sums with
 //! [`EvaluationSums::from_vectors`].
@@ -17,7 +17,7 @@ pub const LOSS_MAX: f64 = 20.0;
 pub struct EvaluationSums {
     /// Rows counted.
     rows: f64,
-    /// Losses over [`LOSS_MAX`].
+    /// Losses in nats, each at most [`LOSS_MAX`].
     loss: f64,
     /// Rows on the label's side.
     correct: f64,
@@ -41,10 +41,16 @@ pub struct Figures {
 /// The vectors a site contributes, in order.
 #[must_use]
 pub fn evaluation_fields() -> Vec<StatField> {
-    [("rows", 1), ("loss", 1), ("correct", 1), ("positives", BINS), ("negatives", BINS)]
-        .into_iter()
-        .map(|(name, len)| StatField { name, len, row_bound: 1.0 })
-        .collect()
+    [
+        ("val_rows", 1, 1.0),
+        ("val_loss", 1, LOSS_MAX),
+        ("val_pos", BINS, 1.0),
+        ("val_neg", BINS, 1.0),
+        ("val_correct", 1, 1.0),
+    ]
+    .into_iter()
+    .map(|(name, len, row_bound)| StatField { name, len, row_bound })
+    .collect()
 }
 
 impl EvaluationSums {
@@ -83,16 +89,16 @@ impl EvaluationSums {
         vec![
             vec![self.rows],
             vec![self.loss],
-            vec![self.correct],
             self.bins.positives().to_vec(),
             self.bins.negatives().to_vec(),
+            vec![self.correct],
         ]
     }
 
     /// Reads opened sums. None when they have the wrong shape or are not finite.
     #[must_use]
     pub fn from_vectors(vectors: &[Vec<f64>]) -> Option<Self> {
-        let [rows, loss, correct, positives, negatives] = vectors else { return None };
+        let [rows, loss, positives, negatives, correct] = vectors else { return None };
         let one = |vector: &[f64]| match vector {
             [value] if value.is_finite() => Some(value.max(0.0)),
             _ => None,
@@ -119,7 +125,7 @@ impl EvaluationSums {
         }
         Some(Figures {
             rows: whole(self.rows),
-            loss: self.loss * LOSS_MAX / self.rows,
+            loss: self.loss / self.rows,
             accuracy: (self.correct / self.rows).min(1.0),
             auc: self.bins.auc(),
         })
@@ -129,7 +135,7 @@ impl EvaluationSums {
         // A NaN loss is the worst there is, not no loss at all.
         let loss = if loss.is_nan() { LOSS_MAX } else { loss.clamp(0.0, LOSS_MAX) };
         self.rows += 1.0;
-        self.loss += loss / LOSS_MAX;
+        self.loss += loss;
         self.correct += f64::from(u8::from(correct));
     }
 }
@@ -164,7 +170,9 @@ mod tests {
 
     #[test]
     fn sums_of_sites_are_the_sums_of_all() {
-        let (mut all, mut vectors) = (EvaluationSums::new(), Vec::new());
+        let mut all = EvaluationSums::new();
+        let mut summed: Vec<Vec<f64>> =
+            evaluation_fields().iter().map(|field| vec![0.0; field.len]).collect();
         for site in 0..3u8 {
             let mut sums = EvaluationSums::new();
             for row in 0..10u8 {
@@ -172,30 +180,27 @@ mod tests {
                 sums.add_logit(z, y);
                 all.add_logit(z, y);
             }
-            vectors.push(sums.to_vectors());
+            for (sum, vector) in summed.iter_mut().zip(sums.to_vectors()) {
+                sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value);
+            }
         }
-        let summed: Vec<Vec<f64>> = (0..5)
-            .map(|f| {
-                (0..vectors[0][f].len()).map(|i| vectors.iter().map(|v| v[f][i]).sum()).collect()
-            })
-            .collect();
         let figures = EvaluationSums::from_vectors(&summed).unwrap().figures().unwrap();
         let expected = all.figures().unwrap();
         assert!((figures.loss - expected.loss).abs() < 1e-9);
         assert_eq!(figures.auc, expected.auc);
-        let shapes: Vec<usize> = evaluation_fields().iter().map(|field| field.len).collect();
-        assert_eq!(shapes, summed.iter().map(Vec::len).collect::<Vec<_>>());
     }
 
     #[test]
-    fn no_row_counts_more_than_one() {
+    fn no_row_counts_more_than_its_bound() {
         let mut sums = EvaluationSums::new();
         sums.add_logit(f32::NEG_INFINITY, 1.0);
         sums.add_logit(f32::NAN, 1.0);
         sums.add_logits(&[0.0, f32::NAN, 1.0], 1.0);
         sums.add_logits(&[0.0, 1.0, 2.0], 9.0);
         sums.add_logits(&[], 0.0);
-        assert!(sums.to_vectors().iter().flatten().all(|value| (0.0..=5.0).contains(value)));
+        for (field, vector) in evaluation_fields().iter().zip(sums.to_vectors()) {
+            assert!(vector.iter().all(|value| (0.0..=5.0 * field.row_bound).contains(value)));
+        }
         assert_eq!(EvaluationSums::from_vectors(&[vec![1.0]]), None);
         assert_eq!(EvaluationSums::new().figures(), None);
     }
