@@ -1,0 +1,252 @@
+//! What the coordinator promises about a round, checked by the site itself before anything leaves.
+//!
+//! Two looks: [`invitation`] needs only the invitation, the manifest and the policy; [`content`] needs
+//! the blobs, and computes again what the coordinator computed (the encoding, the context, the fresh
+//! parameters of the first round). What cannot be verified is refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use koinon_aggregation::{CodecError, EncodingPlan, Field, SessionPlan};
+use koinon_model::contribution::{FieldChoice, FieldSpec, fields};
+use koinon_model::features::FeaturePlan;
+use koinon_model::features::fitted::FittedFeatures;
+use koinon_model::params::Params;
+use koinon_model::plan::TrainingPlan;
+use koinon_model::spec::{CheckedSpec, ModelSpec};
+use koinon_proto::task::{InitFrom, TaskKind};
+use koinon_proto::wire::RoundKind as WireKind;
+use koinon_proto::{Digest, SiteId, TaskManifest, context, wire};
+
+use super::offers::permitted;
+use super::phase::Round;
+use crate::durable::{Durable, Opened, SESSIONS_MAX};
+use crate::error::Refusal;
+use crate::policy::Policy;
+use crate::trainer::{Job, RoundKind, job_seed};
+
+/// A task's manifest, as bytes and as read.
+pub(super) struct Task {
+    pub(super) bytes: Vec<u8>,
+    pub(super) manifest: Arc<TaskManifest>,
+}
+
+/// The round that an invitation is into, as far as it can be read without the blobs.
+pub(super) fn read(invite: wire::Invite, task: Task) -> Result<Round, Refusal> {
+    let kind = kind_of(&invite)?;
+    let plan = SessionPlan::from_bytes(&invite.plan).map_err(|error| match error {
+        CodecError::Version(_) => Refusal::ProtocolTooOld,
+        _ => Refusal::PlanInvalid,
+    })?;
+    let digest = |bytes: &[u8]| Digest::optional(bytes).map_err(|_| Refusal::PlanInvalid);
+    let (version, fitted) = (digest(&invite.version)?, digest(&invite.fitted)?);
+    Ok(Round {
+        session: Digest(plan.session),
+        task: Digest::of(&task.bytes),
+        manifest_bytes: task.bytes,
+        manifest: task.manifest,
+        invite,
+        plan,
+        kind,
+        version,
+        fitted,
+    })
+}
+
+/// Whether the site takes part, as far as that can be said without the blobs.
+pub(super) fn invitation(
+    round: &Round,
+    policy: &Policy,
+    durable: &Durable,
+    roster: Option<Digest>,
+) -> Result<(), Refusal> {
+    let Round { manifest, plan, kind, .. } = round;
+    permitted(policy, &round.task, manifest)?;
+    let refuse = |wrong: bool, refusal| if wrong { Err(refusal) } else { Ok(()) };
+    refuse(plan.protocol_version < policy.protocol.min_version, Refusal::ProtocolTooOld)?;
+    refuse(roster != Some(Digest(plan.roster)), Refusal::RosterMismatch)?;
+    refuse(!kind_fits(round), Refusal::PlanInvalid)?;
+    refuse(plan.n_min < round.floor(policy.cohort.min), Refusal::CohortTooSmall)?;
+    let bound = context(
+        &round.task,
+        wire_kind(*kind),
+        round.invite.round,
+        round.version.as_ref(),
+        round.fitted.as_ref(),
+    );
+    refuse(plan.context != bound, Refusal::ContextMismatch)?;
+    let promised = match manifest.init_from {
+        InitFrom::Version { digest } | InitFrom::File { digest } => Some(digest),
+        InitFrom::Fresh { .. } => None,
+    };
+    let first = round.invite.round <= 1 && *kind != RoundKind::Statistics;
+    let starts_elsewhere = promised.is_some() && round.version != promised;
+    refuse(first && starts_elsewhere, Refusal::ContextMismatch)?;
+    refuse(durable.sessions.contains(&round.session), Refusal::SessionLeft)?;
+    let full = durable.sessions.len().max(durable.spent.len()) >= SESSIONS_MAX;
+    refuse(full, Refusal::StateFull)?;
+    if let Some(opened) = opened_without_parameters(round) {
+        refuse(durable.spent.contains(&opened), Refusal::StatisticsOpened)?;
+    }
+    let bytes = plan.encoding.update_bytes() as u64;
+    refuse(bytes > policy.tasks.round_bytes_max, Refusal::RoundTooLarge)
+}
+
+/// What the invitation's kind may be for the manifest's, and what must come with it.
+fn kind_fits(round: &Round) -> bool {
+    let number = round.invite.round;
+    let rounds = round.manifest.rounds;
+    let has_version = round.version.is_some();
+    match (round.manifest.kind, round.kind) {
+        // Round 0 fits the features; it may be the only round of its kind.
+        (TaskKind::Train | TaskKind::Evaluate, RoundKind::Statistics) => {
+            number == 0 && !has_version && round.fitted.is_none()
+        }
+        (TaskKind::Statistics, RoundKind::Statistics) => {
+            number <= 1 && !has_version && round.fitted.is_none()
+        }
+        (TaskKind::Train, RoundKind::Train) => (1..=rounds).contains(&number) && has_version,
+        // The last version is evaluated after the last round.
+        (TaskKind::Train, RoundKind::Evaluate) => number <= rounds.saturating_add(1) && has_version,
+        (TaskKind::Evaluate, RoundKind::Evaluate) => number <= 1 && has_version,
+        _ => false,
+    }
+}
+
+/// What the round opens, where that is known without the parameters: a task's statistics.
+fn opened_without_parameters(round: &Round) -> Option<Opened> {
+    (round.kind == RoundKind::Statistics).then(|| (kind_byte(round.kind), round.task))
+}
+
+/// The work of a round, and what its sum is over: once all blobs are here.
+pub(super) fn content(
+    round: &Round,
+    blobs: &BTreeMap<Digest, &[u8]>,
+    site: &SiteId,
+    durable: &Durable,
+) -> Result<(Job, Opened), Refusal> {
+    let job = job(round, blobs, site)?;
+    let encoding = encoding(&job)?;
+    if encoding != round.plan.encoding {
+        return Err(Refusal::EncodingMismatch);
+    }
+    let opened = match &job.params {
+        // By content: the same parameters under another file's name are the same parameters.
+        Some(params) => (kind_byte(round.kind), Digest(params.digest())),
+        None => opened_without_parameters(round).ok_or(Refusal::PlanInvalid)?,
+    };
+    if durable.spent.contains(&opened) {
+        return Err(Refusal::Spent);
+    }
+    Ok((job, opened))
+}
+
+fn job(round: &Round, blobs: &BTreeMap<Digest, &[u8]>, site: &SiteId) -> Result<Job, Refusal> {
+    let manifest = &round.manifest;
+    let blob = |digest: &Digest| blobs.get(digest).copied().ok_or(Refusal::BlobInvalid);
+    let invalid = |_| Refusal::BlobInvalid;
+    let features =
+        FeaturePlan::from_json(blob(&manifest.features)?).map_err(|_| Refusal::BlobInvalid)?;
+    let spec = match manifest.model.filter(|_| round.kind != RoundKind::Statistics) {
+        Some(digest) => {
+            let spec = ModelSpec::from_json(blob(&digest)?).and_then(ModelSpec::check);
+            Some(spec.map_err(invalid)?)
+        }
+        None => None,
+    };
+    let training = match manifest.training.filter(|_| round.kind == RoundKind::Train) {
+        Some(digest) => {
+            let plan = TrainingPlan::from_json(blob(&digest)?);
+            Some(plan.map_err(|_| Refusal::BlobInvalid)?)
+        }
+        None => None,
+    };
+    let params = match (&spec, &round.version) {
+        (Some(spec), Some(digest)) => Some(parameters(spec, blob(digest)?, round)?),
+        _ => None,
+    };
+    let fitted = match &round.fitted {
+        Some(digest) => {
+            let fitted = FittedFeatures::from_canonical(&features, blob(digest)?);
+            Some(Arc::new(fitted.map_err(|_| Refusal::BlobInvalid)?))
+        }
+        None => None,
+    };
+    Ok(Job {
+        session: round.session,
+        task: round.task,
+        manifest: Arc::clone(manifest),
+        kind: round.kind,
+        round: round.invite.round,
+        features: Arc::new(features),
+        spec: spec.map(Arc::new),
+        training: training.map(Arc::new),
+        params: params.map(Arc::new),
+        fitted,
+        seed: job_seed(manifest.seed, round.invite.round, site),
+        budget_ms: round.invite.budget_ms,
+    })
+}
+
+/// The version's parameters. Those of a fresh first round are drawn again here and compared.
+fn parameters(spec: &CheckedSpec, bytes: &[u8], round: &Round) -> Result<Params, Refusal> {
+    let params =
+        Params::from_safetensors(spec.layout(), bytes).map_err(|_| Refusal::BlobInvalid)?;
+    if let InitFrom::Fresh { seed } = round.manifest.init_from
+        && round.kind == RoundKind::Train
+        && round.invite.round == 1
+        && params.digest() != Params::init(spec, seed).digest()
+    {
+        return Err(Refusal::ContextMismatch);
+    }
+    Ok(params)
+}
+
+/// The encoding that the approved task gives for a round.
+fn encoding(job: &Job) -> Result<EncodingPlan, Refusal> {
+    let choice = &job.manifest.encoding;
+    let trainable = job.spec.as_ref().map_or(0, |spec| spec.layout().trainable());
+    let chosen = FieldChoice {
+        update_bound: choice.update_bound,
+        frac_bits: choice.frac_bits,
+        rows_max: choice.rows_max,
+    };
+    let field = |field: FieldSpec| Field {
+        name: field.name,
+        len: field.len,
+        bound: field.bound,
+        frac_bits: field.frac_bits,
+        weighted: field.weighted,
+    };
+    let fields = fields(job.kind, trainable, &job.features, &chosen).into_iter().map(field);
+    let clip = (job.kind == RoundKind::Train).then_some(choice.clip_l2);
+    let n_max = u32::from(job.manifest.cohort.max);
+    EncodingPlan::new(fields.collect(), clip, n_max, choice.rows_max)
+        .map_err(|_| Refusal::PlanInvalid)
+}
+
+fn kind_of(invite: &wire::Invite) -> Result<RoundKind, Refusal> {
+    match invite.kind() {
+        WireKind::Statistics => Ok(RoundKind::Statistics),
+        WireKind::Train => Ok(RoundKind::Train),
+        WireKind::Evaluate => Ok(RoundKind::Evaluate),
+        WireKind::Unspecified => Err(Refusal::PlanInvalid),
+    }
+}
+
+fn wire_kind(kind: RoundKind) -> WireKind {
+    match kind {
+        RoundKind::Statistics => WireKind::Statistics,
+        RoundKind::Train => WireKind::Train,
+        RoundKind::Evaluate => WireKind::Evaluate,
+    }
+}
+
+/// The kind as the durable state writes it.
+fn kind_byte(kind: RoundKind) -> u8 {
+    match kind {
+        RoundKind::Statistics => 1,
+        RoundKind::Train => 2,
+        RoundKind::Evaluate => 3,
+    }
+}

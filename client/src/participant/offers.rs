@@ -1,0 +1,91 @@
+//! Tasks on offer, and the check-in that tells the coordinator which of them this site does.
+//!
+//! Offers are volatile and bounded; the coordinator makes them again in every epoch. Approval is the
+//! policy's, by the manifest's digest.
+
+use std::sync::Arc;
+
+use koinon_proto::wire::to_coordinator::Message as Reply;
+use koinon_proto::{Digest, TaskManifest, limits, wire};
+use prost::Message as _;
+
+use super::{Note, Participant, Turn};
+use crate::error::{Fault, Refusal};
+use crate::policy::{ApprovalDefault, Policy};
+
+/// A manifest as it was offered.
+pub(super) struct Offer {
+    /// Verbatim.
+    pub(super) bytes: Vec<u8>,
+    pub(super) manifest: Arc<TaskManifest>,
+}
+
+/// Whether the policy lets the site take part in a task.
+pub(super) fn permitted(
+    policy: &Policy,
+    task: &Digest,
+    manifest: &TaskManifest,
+) -> Result<(), Refusal> {
+    policy.check_task(manifest)?;
+    if policy.approves(task) { Ok(()) } else { Err(Refusal::NotApproved) }
+}
+
+impl Participant {
+    pub(super) fn offered(&mut self, turn: &mut Turn<'_>, offer: wire::Offer) {
+        if offer.manifest.len() > limits::MANIFEST_BYTES_MAX {
+            return turn.fault(Fault::Oversized);
+        }
+        let task = Digest::of(&offer.manifest);
+        if self.offers.contains_key(&task) {
+            return;
+        }
+        if self.offers.len() >= limits::TASKS_MAX {
+            return turn.fault(Fault::TooMany);
+        }
+        let Ok(manifest) = TaskManifest::parse_json(&offer.manifest) else {
+            let refusal = Refusal::ManifestInvalid;
+            return turn.note(Note::Refused { task: Some(task), session: None, refusal });
+        };
+        match permitted(&self.setup.policy, &task, &manifest) {
+            Ok(()) => {}
+            Err(Refusal::NotApproved)
+                if self.setup.policy.approvals.default == ApprovalDefault::Ask =>
+            {
+                turn.note(Note::AwaitingApproval { task });
+            }
+            Err(refusal) => turn.note(Note::Refused { task: Some(task), session: None, refusal }),
+        }
+        let manifest = Arc::new(manifest);
+        self.offers.insert(task, Offer { bytes: offer.manifest, manifest });
+        self.check_in(turn);
+    }
+
+    /// Says which tasks this site does, if that is not what it said last.
+    pub(super) fn check_in(&mut self, turn: &mut Turn<'_>) {
+        if self.link.coordinator_epoch == 0 {
+            return; // The first welcome makes the first check-in.
+        }
+        let body = self.check_in_body();
+        if self.checked_in.as_ref() != Some(&body) {
+            self.checked_in = Some(body.clone());
+            self.post_body(turn, body);
+        }
+    }
+
+    /// Says it in any case: the coordinator's epoch is new, it forgot.
+    pub(super) fn check_in_anyway(&mut self, turn: &mut Turn<'_>) {
+        self.checked_in = None;
+        self.check_in(turn);
+    }
+
+    fn check_in_body(&self) -> Vec<u8> {
+        let policy = &self.setup.policy;
+        let done = |(task, offer): &(&Digest, &Offer)| {
+            !self.paused && permitted(policy, task, &offer.manifest).is_ok()
+        };
+        let tasks = self.offers.iter().filter(done).map(|(task, _)| task.0.to_vec()).collect();
+        let roster = self.roster_digest().map(Vec::from).unwrap_or_default();
+        let message = Reply::CheckIn(wire::CheckIn { tasks, roster });
+        wire::ToCoordinator { message: Some(message) }.encode_to_vec()
+    }
+}

@@ -1,0 +1,163 @@
+//! Reporting: the masked update is durable and on its way, chunk by chunk, until the coordinator says
+//! that it is durable there.
+//!
+//! One chunk at a time is on its way, and the coordinator says which it wants next; a connection or a
+//! coordinator that was lost goes on there, with the same bytes.
+
+use koinon_aggregation::client::Masked;
+use koinon_proto::wire::to_coordinator::Message as Reply;
+use koinon_proto::{Digest, wire};
+use prost::Message as _;
+
+use super::phase::Round;
+use super::revealing::Revealing;
+use super::sharing::unverified;
+use super::{Effect, Note, Participant, Phase, Turn};
+use crate::durable::Question;
+use crate::error::Fault;
+
+/// See the module.
+pub(super) struct Reporting {
+    pub(super) round: Round,
+    pub(super) upload: Option<Upload>,
+}
+
+/// The masked update on its way.
+pub(super) struct Upload {
+    packed: Vec<u8>,
+    /// The chunk that the coordinator wants next, as far as it said.
+    pub(super) next: u32,
+    /// Whether that chunk is on its way: it is not sent twice because of a repeated receipt.
+    sent: bool,
+}
+
+impl Reporting {
+    pub(super) fn new(round: Round, packed: Vec<u8>) -> Self {
+        Self { round, upload: Some(Upload { packed, next: 0, sent: false }) }
+    }
+
+    /// The phase after the coordinator confirmed the update.
+    pub(super) fn accepted(round: Round) -> Self {
+        Self { round, upload: None }
+    }
+}
+
+impl Upload {
+    /// How many chunks of `chunk_bytes` there are.
+    pub(super) fn total(&self, chunk_bytes: usize) -> u32 {
+        u32::try_from(self.packed.len().div_ceil(chunk_bytes)).unwrap_or(u32::MAX)
+    }
+
+    fn chunk(&self, session: &Digest, chunk_bytes: usize) -> Option<wire::UploadChunk> {
+        let index = usize::try_from(self.next).ok()?;
+        let data = self.packed.chunks(chunk_bytes).nth(index)?.to_vec();
+        let (session, total) = ((*session).into(), self.total(chunk_bytes));
+        Some(wire::UploadChunk { session, index: self.next, total, data })
+    }
+}
+
+impl Participant {
+    pub(super) fn chunk_receipt(&mut self, turn: &mut Turn<'_>, receipt: &wire::ChunkReceipt) {
+        let chunk_bytes = self.setup.chunk_bytes;
+        let Some(round) =
+            self.phase.round().filter(|round| round.session.0[..] == receipt.session[..])
+        else {
+            return; // Late, for a session that was left.
+        };
+        let session = round.session;
+        let Phase::Reporting(Reporting { upload: Some(upload), .. }) = &mut self.phase else {
+            return; // Late, for an upload that was accepted.
+        };
+        let total = upload.total(chunk_bytes);
+        if receipt.next > total {
+            return turn.fault(Fault::Receipt);
+        }
+        if receipt.next != upload.next {
+            (upload.next, upload.sent) = (receipt.next, false);
+            turn.note(Note::Uploaded { session, acknowledged: receipt.next, total });
+        }
+        self.upload(turn);
+    }
+
+    /// Sends the chunk that is wanted, also if it was sent before: it may have been lost.
+    pub(super) fn upload_again(&mut self, turn: &mut Turn<'_>) {
+        if let Phase::Reporting(Reporting { upload: Some(upload), .. }) = &mut self.phase {
+            upload.sent = false;
+            self.upload(turn);
+        }
+    }
+
+    fn upload(&mut self, turn: &mut Turn<'_>) {
+        let chunk_bytes = self.setup.chunk_bytes;
+        if !self.link.is_welcomed() {
+            return;
+        }
+        if let Phase::Reporting(Reporting { round, upload: Some(upload), .. }) = &mut self.phase
+            && !upload.sent
+            && let Some(chunk) = upload.chunk(&round.session, chunk_bytes)
+        {
+            upload.sent = true;
+            self.link.send(turn, wire::site_frame::Frame::Chunk(chunk));
+        }
+    }
+
+    pub(super) fn accepted(&mut self, turn: &mut Turn<'_>, message: &wire::Accepted) {
+        if !self.is_mine(turn, &message.session) {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Reporting(Reporting { round, upload, .. }) if upload.is_some() => {
+                *upload = None;
+                let session = round.session;
+                if let Some(active) = &mut self.durable.active {
+                    active.accepted = true;
+                }
+                self.persist(turn);
+                turn.push(Effect::DropVector);
+                turn.note(Note::Accepted { session });
+            }
+            Phase::Reporting(_) | Phase::Revealing(_) => {} // Said again.
+            _ => turn.fault(Fault::OutOfStep),
+        }
+    }
+
+    pub(super) fn survivors(&mut self, turn: &mut Turn<'_>, message: wire::Survivors) {
+        let asked = Digest::of(&message.encode_to_vec());
+        if !self.is_mine(turn, &message.session)
+            || self.answered_before(turn, Question::Survivors, &asked)
+        {
+            return;
+        }
+        let (Phase::Reporting(phase), Some(active)) = (&self.phase, &self.durable.active) else {
+            return turn.fault(Fault::OutOfStep);
+        };
+        let indices: Result<Vec<u16>, _> =
+            message.indices.iter().map(|index| u16::try_from(*index)).collect();
+        let Ok(indices) = indices else { return turn.fault(Fault::Malformed) };
+        let Ok(state) = Masked::from_secret_bytes(&active.secret) else {
+            return turn.fault(Fault::OutOfStep);
+        };
+        let floor = phase.round.floor(self.setup.policy.cohort.min);
+        match state.sign(&indices, floor, &self.setup.identity) {
+            Ok((signed, signature)) => {
+                let session = message.session;
+                let signature = signature.to_bytes();
+                let reply =
+                    Reply::SurvivorSignature(wire::SurvivorSignature { session, signature });
+                let secret = signed.to_secret_bytes();
+                self.enter_revealing(turn);
+                self.answer(turn, Question::Survivors, asked, reply, secret);
+            }
+            Err(rejection) => unverified(turn, &rejection),
+        }
+    }
+
+    fn enter_revealing(&mut self, turn: &mut Turn<'_>) {
+        let Phase::Reporting(Reporting { round, .. }) =
+            std::mem::replace(&mut self.phase, Phase::Idle)
+        else {
+            unreachable!("survivors() looked at the phase");
+        };
+        self.move_to(turn, Phase::Revealing(Revealing { round }));
+    }
+}

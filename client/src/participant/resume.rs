@@ -1,0 +1,108 @@
+//! Building a participant from what it persisted.
+//!
+//! A session goes on exactly where its last answer left it, or it dies: when a part that it needs is
+//! missing or is another one, its secrets are dropped and it is never entered again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use koinon_aggregation::client::{Advertised, Masked, Revealed, Shared, Signed};
+use koinon_aggregation::roster::SignedRoster;
+use koinon_proto::{Digest, TaskManifest, wire};
+use prost::Message as _;
+use zeroize::Zeroizing;
+
+use super::check::{self, Task};
+use super::link::Link;
+use super::offers::{Offer, permitted};
+use super::phase::{Phase, Round};
+use super::reporting::Reporting;
+use super::revealing::Revealing;
+use super::sharing::{Sharing, Step};
+use super::{Participant, Setup};
+use crate::durable::{Active, Durable, Question, StateError};
+use crate::error::Error;
+
+/// See [`Participant::new`].
+pub(super) fn resume(
+    setup: Setup,
+    durable: Option<Zeroizing<Vec<u8>>>,
+    vector: Option<Vec<u8>>,
+) -> Result<Participant, Error> {
+    let mut durable = match durable {
+        Some(bytes) => Durable::from_bytes(&bytes, &setup.site, &setup.consortium_key)?,
+        None => Durable::new(setup.site.clone(), setup.consortium_key),
+    };
+    let roster = match &durable.roster[..] {
+        [] => None,
+        bytes => Some(
+            SignedRoster::verify(bytes, &setup.consortium_key)
+                .map_err(|_| StateError::Invalid("roster"))?,
+        ),
+    };
+    let mut offers = BTreeMap::new();
+    let phase = durable.active.as_ref().and_then(|active| {
+        let round = round_of(active)
+            .filter(|round| permitted(&setup.policy, &round.task, &round.manifest).is_ok())?;
+        let (bytes, manifest) = (round.manifest_bytes.clone(), Arc::clone(&round.manifest));
+        offers.insert(round.task, Offer { bytes, manifest });
+        phase_of(active, round, vector)
+    });
+    if phase.is_none() {
+        // What its keys could have said is never said; the session stays among those that were left.
+        durable.active = None;
+    }
+    Ok(Participant {
+        link: Link::new(setup.heartbeat_ms),
+        setup,
+        durable,
+        roster,
+        roster_wanted: None,
+        held: VecDeque::new(),
+        offers,
+        checked_in: None,
+        phase: phase.unwrap_or(Phase::Idle),
+        paused: false,
+    })
+}
+
+fn round_of(active: &Active) -> Option<Round> {
+    let manifest = Arc::new(TaskManifest::parse_json(&active.manifest).ok()?);
+    let invite = wire::Invite::decode(&active.invite[..]).ok()?;
+    let round = check::read(invite, Task { bytes: active.manifest.clone(), manifest }).ok()?;
+    (round.session == active.session).then_some(round)
+}
+
+/// The phase after the last answer, if everything it needs is there.
+fn phase_of(active: &Active, round: Round, vector: Option<Vec<u8>>) -> Option<Phase> {
+    let secret = &active.secret[..];
+    let (last, _) = active.answered.last_key_value()?;
+    match last {
+        Question::Invite => {
+            Advertised::from_secret_bytes(secret).ok()?;
+            Some(Phase::Sharing(Sharing::again(round, Step::Advertised)))
+        }
+        Question::Participants => {
+            Shared::from_secret_bytes(secret).ok()?;
+            Some(Phase::Sharing(Sharing::again(round, Step::Shared)))
+        }
+        Question::Inbox => {
+            Masked::from_secret_bytes(secret).ok()?;
+            if active.accepted {
+                return Some(Phase::Reporting(Reporting::accepted(round)));
+            }
+            let (digest, length) = active.vector?;
+            let packed = vector
+                .filter(|packed| packed.len() as u64 == length && Digest::of(packed) == digest)?;
+            Some(Phase::Reporting(Reporting::new(round, packed)))
+        }
+        Question::Survivors => {
+            Signed::from_secret_bytes(secret).ok()?;
+            Some(Phase::Revealing(Revealing { round }))
+        }
+        Question::Unmask => {
+            Revealed::from_secret_bytes(secret).ok()?;
+            Some(Phase::Revealing(Revealing { round }))
+        }
+    }
+}

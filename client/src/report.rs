@@ -1,0 +1,87 @@
+//! The site's own figures of a round: what was imputed, how well training went here.
+//!
+//! They are for the people of the site and never leave it: there is no message for them, and the
+//! participant never sees them. They are deliberately not metrics of the task, which are securely
+//! summed. Start at [`Figures`].
+
+use std::fmt;
+
+use koinon_model::features::prepare::ImputationReport;
+use koinon_proto::{Digest, SessionId};
+
+use crate::trainer::RoundKind;
+
+/// One site's figures of one round.
+#[derive(Default)]
+pub struct Figures {
+    /// Rows trained on.
+    pub rows_training: u64,
+    /// Rows held out for validation.
+    pub rows_validation: u64,
+    /// Mean training loss of the last pass.
+    pub loss: Option<f64>,
+    /// Mean validation loss of the received version, on this site's rows alone.
+    pub validation_loss: Option<f64>,
+    /// What was missing, clamped or dropped when the rows were prepared.
+    pub imputation: Option<ImputationReport>,
+}
+
+/// Figures with the round they belong to, as text: a line for the round, and a line for each column
+/// that was not clean.
+pub struct SiteReport<'a> {
+    /// The task.
+    pub task: Digest,
+    /// The session.
+    pub session: SessionId,
+    /// The round's number.
+    pub round: u32,
+    /// The round's kind.
+    pub kind: RoundKind,
+    /// The figures.
+    pub figures: &'a Figures,
+}
+
+impl fmt::Display for SiteReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            RoundKind::Statistics => "statistics",
+            RoundKind::Train => "train",
+            RoundKind::Evaluate => "evaluate",
+        };
+        let Figures { rows_training, rows_validation, .. } = self.figures;
+        write!(f, "task {} round {} {kind}:", self.task.short(), self.round)?;
+        write!(f, " {rows_training} training rows, {rows_validation} validation rows")?;
+        if let Some(loss) = self.figures.loss {
+            write!(f, ", training loss {loss:.4}")?;
+        }
+        if let Some(loss) = self.figures.validation_loss {
+            write!(f, ", validation loss here {loss:.4}")?;
+        }
+        match &self.figures.imputation {
+            Some(report) if !report.is_clean() => write_imputation(f, report),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn write_imputation(f: &mut fmt::Formatter<'_>, report: &ImputationReport) -> fmt::Result {
+    let dropped = report.rows_without_label;
+    write!(f, "\n  {} of {} rows used", report.rows_used, report.rows_read)?;
+    if dropped > 0 {
+        write!(f, ", {dropped} without a label")?;
+    }
+    for column in &report.columns {
+        if column.absent {
+            write!(f, "\n  {}: absent here, {}", column.name, column.imputed)?;
+        } else if column.missing > 0 {
+            write!(f, "\n  {}: {} missing, {}", column.name, column.missing, column.imputed)?;
+        }
+        if column.clamped > 0 {
+            write!(f, "\n  {}: {} clamped to the bounds", column.name, column.clamped)?;
+        }
+        if column.other > 0 {
+            write!(f, "\n  {}: {} of an unlisted category", column.name, column.other)?;
+        }
+    }
+    Ok(())
+}
