@@ -350,3 +350,257 @@ pub enum InvitationError {
     #[error("{0} has the wrong length")]
     Length(&'static str),
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sha2::Digest as _;
+
+    use super::*;
+
+    const TOKEN: &str = concat!(
+        "koinon1-xiaascijbeeqscijbeeqscijbeeqscijbeeqscijbeeqscijbeeqscmkrdr525aj6gk72uw3fu6l",
+        "uxlszjtqtpy5sqjbx43uraa3id3plqaqw2dponygs5dbnqwtanioaaaaamjsg4xdalrqfyytunzugayawaaa",
+        "abrwk4tunftgsy3borsrajyaaaaaaaaaa7fha36n3oekkk72fsaw2i2fhbgit4xi72wkxtegf5akpxjm67m4",
+        "354ip2mboodn4gbjcityjxkrrwt27t3z76g5poy66hwxuzlzec2ng5e6o"
+    );
+
+    fn identity(seed: u8) -> Identity {
+        Identity::from_secret_bytes(&[seed; 32])
+    }
+
+    fn terms() -> Terms {
+        Terms {
+            name: "hospital-05".into(),
+            role: Role::Client,
+            coordinator: "127.0.0.1:7400".into(),
+            ca_certificate: b"certificate".to_vec(),
+            expires_ms: 10_000,
+        }
+    }
+
+    fn invitation(secret: u8) -> Invitation {
+        Invitation::with_secret(terms(), &identity(1), Secret::new([secret; 32])).unwrap()
+    }
+
+    /// `Invitation` has no `Debug`, on purpose: this unwraps an error without one.
+    fn refusal(text: &str) -> InvitationError {
+        Invitation::parse_token(text).err().expect("the token is bad")
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Computed by a separate program from the modules' descriptions of the bytes.
+    #[test]
+    fn the_bytes_are_the_known_ones() {
+        let invitation = invitation(9);
+        assert_eq!(&*invitation.to_token(), TOKEN);
+        let id = "a1a344edf21cfee61f14f8e483b8856a846e30acaf666541c10626337b1471e4";
+        assert_eq!(hex(&invitation.id()), id);
+        let enrolment = invitation.enrol(&identity(2), b"request".to_vec());
+        let admission = sha2::Sha256::digest(&enrolment.admission);
+        let digest = "c9dad57961fa48b83b180eed7e71e9b2a44a34a61892892c225e505b76664a45";
+        assert_eq!(hex(&admission), digest);
+        let binding = "34819aea28eed68b573e86978ba6041a09196ef65b00559d8e8530962a1b1684";
+        assert_eq!(hex(&enrolment.binding), binding);
+        assert_eq!(hex(&enrolment.signature[..8]), "301304ce2a93d518");
+    }
+
+    #[test]
+    fn a_token_survives_mail_and_capitals() {
+        let wrapped: String =
+            TOKEN.to_uppercase().chars().enumerate().fold(String::new(), |mut text, (at, c)| {
+                if at % 76 == 0 {
+                    text.push_str("\r\n ");
+                }
+                text.push(c);
+                text
+            });
+        let read = Invitation::parse_token(&wrapped).ok().expect("the token is good");
+        assert_eq!(*read.terms(), terms());
+        assert_eq!(read.consortium_key(), &identity(1).public());
+        assert_eq!(read.id(), invitation(9).id());
+    }
+
+    #[test]
+    fn bad_tokens_are_told_apart() {
+        assert_eq!(refusal("hello"), InvitationError::NotAToken);
+        assert_eq!(refusal(""), InvitationError::NotAToken);
+        assert_eq!(refusal(&"a".repeat(TOKEN_CHARACTERS_MAX + 1)), InvitationError::NotAToken);
+        assert_eq!(refusal("koinon2-aaaa"), InvitationError::TokenVersion);
+        let wanted = TOKEN.len() - 8;
+        for kept in [10, 100, TOKEN.len() - 1] {
+            let cut = InvitationError::TokenCutOff { found: kept - 8, wanted };
+            let found = refusal(&TOKEN[..kept]);
+            assert!(found == cut || kept == 10, "{found}");
+            assert!(matches!(found, InvitationError::TokenCutOff { .. }));
+        }
+        let long = InvitationError::TokenTooLong { found: wanted + 5, wanted };
+        assert_eq!(refusal(&format!("{TOKEN}hello")), long);
+        let odd = format!("{}1{}", &TOKEN[..50], &TOKEN[51..]);
+        assert_eq!(refusal(&odd), InvitationError::TokenCharacter { place: 43 });
+        assert!(refusal(&TOKEN[..100]).to_string().contains("cut off"));
+    }
+
+    #[test]
+    fn every_changed_character_is_noticed() {
+        for at in 8..TOKEN.len() {
+            let other = if TOKEN.as_bytes()[at] == b'a' { "b" } else { "a" };
+            let changed = format!("{}{other}{}", &TOKEN[..at], &TOKEN[at + 1..]);
+            let error = refusal(&changed);
+            let length = at < 8 + 4;
+            assert!(length || error == InvitationError::TokenChecksum, "{at}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_consortium_key_is_a_forgery() {
+        // Right checksum, but the admission was signed by somebody else.
+        let mut forged = invitation(9);
+        forged.consortium_key = identity(7).public();
+        assert_eq!(refusal(&forged.to_token()), InvitationError::Signature);
+        let mut promoted = invitation(9);
+        promoted.terms.role = Role::Operator;
+        assert_eq!(refusal(&promoted.to_token()), InvitationError::Signature);
+    }
+
+    #[test]
+    fn an_invitation_ends_when_it_says() {
+        let invitation = invitation(9);
+        assert_eq!(invitation.check_expiry(9_999), Ok(()));
+        let expired = InvitationError::Expired { expires_ms: 10_000 };
+        assert_eq!(invitation.check_expiry(10_000), Err(expired.clone()));
+        let enrolment = invitation.enrol(&identity(2), Vec::new());
+        let consortium_key = identity(1).public();
+        assert!(enrolment.verify(&consortium_key, 9_999).is_ok());
+        assert_eq!(enrolment.verify(&consortium_key, 10_000), Err(expired));
+    }
+
+    #[test]
+    fn a_forged_admission_admits_nobody() {
+        let enrolment = invitation(9).enrol(&identity(2), Vec::new());
+        let verify = |enrolment: &Enrolment| enrolment.verify(&identity(1).public(), 0);
+        for at in 0..enrolment.admission.len() {
+            let mut forged = enrolment.clone();
+            forged.admission[at] ^= 1;
+            forged.signature = identity(2).sign(&forged.signing_bytes());
+            assert_eq!(verify(&forged), Err(InvitationError::Signature), "byte {at}");
+        }
+        // Signed by somebody who says so himself.
+        let own = Invitation::with_secret(terms(), &identity(7), Secret::new([9; 32])).unwrap();
+        let forged = own.enrol(&identity(2), Vec::new());
+        assert_eq!(verify(&forged), Err(InvitationError::Signature));
+        assert!(Admission::verify(&[], &identity(1).public(), 0).is_err());
+    }
+
+    #[test]
+    fn a_swapped_key_passes_the_coordinator_but_not_the_consortium() {
+        let invitation = invitation(9);
+        let honest = invitation.enrol(&identity(2), b"request".to_vec());
+        assert!(invitation.admit(&honest, 0, 1).is_ok());
+
+        // The coordinator replaces the key by its own and signs with it: it lacks the secret.
+        let mallory = identity(66);
+        let mut swapped = honest.clone();
+        swapped.identity_key = mallory.public();
+        swapped.signature = mallory.sign(&swapped.signing_bytes());
+        assert!(swapped.verify(&identity(1).public(), 0).is_ok());
+        assert_eq!(invitation.admit(&swapped, 0, 1), Err(InvitationError::Binding));
+
+        // Or the request for a TLS certificate, which it cannot sign.
+        let mut request = honest.clone();
+        request.certificate_request = b"another".to_vec();
+        assert_eq!(request.verify(&identity(1).public(), 0), Err(InvitationError::Possession));
+        assert_eq!(invitation.admit(&request, 0, 1), Err(InvitationError::Possession));
+
+        // Or a binding under some other token.
+        let mut other = honest.clone();
+        other.binding = self::invitation(8).binding(&honest.identity_key);
+        other.signature = identity(2).sign(&other.signing_bytes());
+        assert_eq!(invitation.admit(&other, 0, 1), Err(InvitationError::Binding));
+        let stranger = self::invitation(8).enrol(&identity(2), Vec::new());
+        assert_eq!(invitation.admit(&stranger, 0, 1), Err(InvitationError::OtherInvitation));
+    }
+
+    #[test]
+    fn a_binding_is_for_one_name_role_and_key() {
+        let binding = invitation(9).binding(&[1; 32]);
+        let mut operator = invitation(9);
+        operator.terms.role = Role::Operator;
+        let mut renamed = invitation(9);
+        renamed.terms.name = "hospital-06".into();
+        for other in [&operator, &renamed, &invitation(8)] {
+            assert_eq!(other.check_binding(&[1; 32], &binding), Err(InvitationError::Binding));
+        }
+        assert_eq!(invitation(9).check_binding(&[1; 32], &binding), Ok(()));
+        assert_eq!(invitation(9).check_binding(&[2; 32], &binding), Err(InvitationError::Binding));
+    }
+
+    #[test]
+    fn terms_that_cannot_be_are_refused() {
+        let refused = |change: &dyn Fn(&mut Terms)| {
+            let mut terms = terms();
+            change(&mut terms);
+            let made = Invitation::with_secret(terms, &identity(1), Secret::new([9; 32]));
+            matches!(made, Err(InvitationError::Terms(_)))
+        };
+        assert!(refused(&|t| t.name = "Hospital 05".into()));
+        assert!(refused(&|t| t.name = "a".repeat(65)));
+        assert!(refused(&|t| t.coordinator = String::new()));
+        assert!(refused(&|t| t.coordinator = "host:1\nkey = 2".into()));
+        assert!(refused(&|t| t.ca_certificate = vec![]));
+        assert!(refused(&|t| t.ca_certificate = vec![0; CA_CERTIFICATE_BYTES_MAX + 1]));
+        assert!(!refused(&|t| t.ca_certificate = vec![0; CA_CERTIFICATE_BYTES_MAX]));
+    }
+
+    #[test]
+    fn parts_of_the_wrong_length_are_named() {
+        let made = invitation(9).enrol(&identity(2), b"request".to_vec());
+        let parts = |key: &[u8], binding: &[u8], request: &[u8], signature: &[u8]| {
+            Enrolment::from_parts(&made.admission, key, binding, request, signature)
+        };
+        let (key, binding, signature) = (&made.identity_key, &made.binding, &made.signature);
+        assert_eq!(parts(key, binding, b"request", signature), Ok(made.clone()));
+        assert!(parts(&key[1..], binding, b"", signature).is_err());
+        assert!(parts(key, &[], b"", signature).is_err());
+        assert!(parts(key, binding, b"", &[0; 65]).is_err());
+        let long = vec![0; CERTIFICATE_REQUEST_BYTES_MAX + 1];
+        assert!(parts(key, binding, &long, signature).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in ".{0,200}", tail in "[a-z2-7]{0,600}") {
+            prop_assert!(Invitation::parse_token(&text).is_err());
+            let token = ["koinon1-", &tail].concat();
+            prop_assert!(Invitation::parse_token(&token).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let consortium = identity(1);
+            prop_assert!(Admission::verify(&bytes, &consortium.public(), 0).is_err());
+            let signed = [bytes.as_slice(), &consortium.sign(&bytes)].concat();
+            prop_assert!(Admission::verify(&signed, &consortium.public(), 0).is_err());
+        }
+
+        #[test]
+        fn what_is_written_is_read(
+            name in "[a-z0-9]{1,64}",
+            coordinator in "[!-~]{1,255}",
+            ca_certificate in prop::collection::vec(any::<u8>(), 1..600),
+            role in 0_usize..4,
+            expires_ms: u64,
+            secret: [u8; 32],
+        ) {
+            let terms = Terms { name, role: Role::ALL[role], coordinator, ca_certificate, expires_ms };
+            let made = Invitation::with_secret(terms, &identity(1), Secret::new(secret)).unwrap();
+            let read = Invitation::parse_token(&made.to_token()).ok().expect("the token is good");
+            prop_assert_eq!(read.terms(), made.terms());
+            prop_assert_eq!(read.id(), made.id());
+            prop_assert_eq!(read.admission_bytes(), made.admission_bytes());
+        }
+    }
+}

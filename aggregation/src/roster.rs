@@ -167,8 +167,8 @@ impl Roster {
     /// The member of that name, whether it counts or not.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<&Member> {
-        let at = self.members.binary_search_by(|member| member.name.as_str().cmp(name)).ok()?;
-        self.members.get(at)
+        // Not a binary search: an unsigned roster need not be in order yet.
+        self.members.iter().find(|member| member.name == name)
     }
 
     /// The members of `role` that count at `now_ms`; with `None` time is not asked.
@@ -193,20 +193,19 @@ impl Roster {
     /// site before it trusts the new one.
     #[must_use]
     pub fn changes_since(&self, before: &Self) -> Vec<Change> {
-        let old: BTreeMap<&str, &Member> =
-            before.members.iter().map(|member| (member.name.as_str(), member)).collect();
+        let by_name = |roster: &Self| -> BTreeMap<String, Member> {
+            roster.members.iter().map(|member| (member.name.clone(), member.clone())).collect()
+        };
+        let (mut old, new) = (by_name(before), by_name(self));
         let mut changes = Vec::new();
-        for member in &self.members {
-            match old.get(member.name.as_str()) {
-                None => changes.push(Change::Joined(member.clone())),
-                Some(was) if **was != *member => {
-                    changes.push(Change::Changed { was: (*was).clone(), now: member.clone() });
-                }
+        for (name, now) in new {
+            match old.remove(&name) {
+                None => changes.push(Change::Joined(now)),
+                Some(was) if was != now => changes.push(Change::Changed { was, now }),
                 Some(_) => {}
             }
         }
-        let gone = before.members.iter().filter(|member| self.member(&member.name).is_none());
-        changes.extend(gone.cloned().map(Change::Left));
+        changes.extend(old.into_values().map(Change::Left));
         changes
     }
 
@@ -491,4 +490,239 @@ pub enum RosterError {
         /// Version offered.
         version: u64,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn identity(seed: u8) -> Identity {
+        Identity::from_secret_bytes(&[seed; 32])
+    }
+
+    fn member(name: &str, role: Role, seed: u8) -> Member {
+        let key = identity(seed).public();
+        Member {
+            name: name.into(),
+            role,
+            key,
+            valid_from_ms: 5,
+            valid_until_ms: 900,
+            revoked: false,
+        }
+    }
+
+    fn first() -> Roster {
+        let coordinator = Member {
+            valid_from_ms: 0,
+            valid_until_ms: 1000,
+            ..member("coordinator", Role::Coordinator, 3)
+        };
+        let members = vec![member("hospital-05", Role::Client, 2), coordinator];
+        Roster { version: 1, previous: None, members }
+    }
+
+    fn second(first: &SignedRoster) -> Roster {
+        let mut roster = first.roster().clone();
+        roster.version = 2;
+        roster.previous = Some(first.digest());
+        roster
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Computed by a separate program from the module's description of the bytes.
+    #[test]
+    fn the_bytes_are_the_known_ones() {
+        let one = first().sign(&identity(1)).unwrap();
+        assert_eq!(one.bytes().len(), 217);
+        let digest = "1ae24a1c496f2858e7102a7f809715e564052e7a913b252b5143c1f9a130b5c8";
+        assert_eq!(hex(&one.digest()), digest);
+
+        let mut roster = second(&one);
+        roster.members[1].revoked = true;
+        let two = roster.sign(&identity(1)).unwrap();
+        let digest = "98039369a121864e666574bf4d5e2b486407862e5d1d1a70fac8a0e41325b542";
+        assert_eq!(hex(&two.digest()), digest);
+        assert_eq!(SignedRoster::verify(two.bytes(), &identity(1).public()), Ok(two));
+    }
+
+    #[test]
+    fn another_key_signs_for_nobody() {
+        let forged = first().sign(&identity(9)).unwrap();
+        let read = SignedRoster::verify(forged.bytes(), &identity(1).public());
+        assert_eq!(read, Err(RosterError::Signature));
+    }
+
+    #[test]
+    fn rows_that_were_not_signed_do_not_exist() {
+        let signed = first().sign(&identity(1)).unwrap();
+        let (body, signature) = signed.bytes().split_last_chunk::<64>().unwrap();
+        // The coordinator adds fifteen sites of its own and keeps the signature.
+        let mut padded = first();
+        for n in 10..25 {
+            padded.members.push(member(&format!("phantom-{n}"), Role::Client, n));
+        }
+        padded.members.sort_by(|a, b| a.name.cmp(&b.name));
+        let forged = [padded.write().as_slice(), signature].concat();
+        let verify = |bytes: &[u8]| SignedRoster::verify(bytes, &identity(1).public());
+        assert_eq!(verify(&forged), Err(RosterError::Signature));
+        // Rows after the end, or none of the signature.
+        assert_eq!(verify(&[body, b"row", signature].concat()), Err(RosterError::Signature));
+        assert_eq!(verify(body), Err(RosterError::Signature));
+        assert_eq!(verify(&[]), Err(CodecError::Truncated("signature").into()));
+    }
+
+    #[test]
+    fn only_valid_unrevoked_clients_have_a_key() {
+        let mut roster = first();
+        roster.members.push(Member { revoked: true, ..member("revoked", Role::Client, 4) });
+        roster.members.push(member("server", Role::Partition, 5));
+        let signed = roster.sign(&identity(1)).unwrap();
+        let at = |name: &str, now| signed.roster().clients_at(now).key_of(name).is_some();
+        for (now, counts) in [(4, false), (5, true), (899, true), (900, false)] {
+            assert_eq!(at("hospital-05", Some(now)), counts, "at {now}");
+        }
+        assert!(at("hospital-05", None));
+        for absent in ["revoked", "server", "coordinator", "nobody", ""] {
+            assert!(!at(absent, Some(10)) && !at(absent, None), "{absent}");
+        }
+        let names = |role| signed.roster().keys_at(role, Some(10)).members().count();
+        assert_eq!(Role::ALL.map(names), [1, 1, 0, 1]);
+        assert_eq!(signed.roster().coordinator_at(Some(10)).unwrap().name, "coordinator");
+        assert_eq!(signed.roster().coordinator_at(Some(1000)), None);
+    }
+
+    #[test]
+    fn an_older_or_another_roster_is_refused() {
+        let one = first().sign(&identity(1)).unwrap();
+        let two = second(&one).sign(&identity(1)).unwrap();
+        let mut other = second(&one);
+        other.members.remove(1);
+        let fork = other.sign(&identity(1)).unwrap();
+        assert_eq!(two.check_follows(&one), Ok(()));
+        assert_eq!(one.check_follows(&one), Ok(()), "the same again is no news");
+        assert_eq!(one.check_follows(&two), Err(RosterError::Older { offered: 1, held: 2 }));
+        assert_eq!(fork.check_follows(&two), Err(RosterError::Fork { version: 2 }));
+
+        let mut third = second(&two);
+        third.version = 3;
+        let three = third.sign(&identity(1)).unwrap();
+        assert_eq!(three.check_follows(&two), Ok(()));
+        assert_eq!(three.check_follows(&fork), Err(RosterError::Fork { version: 3 }));
+        assert_eq!(three.check_follows(&one), Ok(()), "a site may have missed one");
+    }
+
+    #[test]
+    fn what_no_roster_says_is_not_signed() {
+        let sign = |change: &dyn Fn(&mut Roster)| {
+            let mut roster = first();
+            change(&mut roster);
+            roster.sign(&identity(1)).unwrap_err()
+        };
+        let name = || "hospital-05".to_owned();
+        assert_eq!(sign(&|r| r.version = 0), RosterError::Version);
+        assert_eq!(sign(&|r| r.version = 2), RosterError::Version);
+        assert_eq!(sign(&|r| r.previous = Some([0; 32])), RosterError::Version);
+        assert_eq!(sign(&|r| r.members[0].name = "-x".into()), RosterError::Name);
+        assert_eq!(sign(&|r| r.members[0].name = "Hospital".into()), RosterError::Name);
+        assert_eq!(sign(&|r| r.members[0].key = [0; 32]), RosterError::Key { name: name() });
+        assert_eq!(
+            sign(&|r| r.members[0].valid_from_ms = 900),
+            RosterError::Validity { name: name() }
+        );
+        let twice = |r: &mut Roster| r.members.push(member("hospital-05", Role::Client, 7));
+        assert_eq!(sign(&twice), RosterError::Order { name: name() });
+        // One site under two names would count as two.
+        let sybil = |r: &mut Roster| r.members.push(member("hospital-06", Role::Client, 2));
+        assert_eq!(sign(&sybil), RosterError::SharedKey { name: "hospital-06".into() });
+        let two = |r: &mut Roster| r.members.push(member("other", Role::Coordinator, 8));
+        assert_eq!(sign(&two), RosterError::Coordinators);
+    }
+
+    #[test]
+    fn bytes_have_one_form() {
+        let consortium = identity(1);
+        let read = |body: Vec<u8>| {
+            let signature = consortium.sign(&body);
+            let bytes = [body.as_slice(), &signature].concat();
+            SignedRoster::verify(&bytes, &consortium.public()).unwrap_err()
+        };
+        let mut roster = first();
+        roster.members.sort_by(|a, b| a.name.cmp(&b.name));
+        let good = roster.write();
+        let trailing = [good.as_slice(), &[0]].concat();
+        assert_eq!(read(trailing), CodecError::Trailing(1).into());
+        assert!(matches!(read(good[..60].to_vec()), RosterError::Codec(CodecError::Truncated(_))));
+        let mut revoked = good.clone();
+        *revoked.last_mut().unwrap() = 2;
+        assert_eq!(read(revoked), CodecError::Value("revoked").into());
+        let mut domain = good.clone();
+        domain[1] = b'K';
+        assert_eq!(read(domain), CodecError::Value("domain").into());
+        roster.members.reverse();
+        assert_eq!(read(roster.write()), RosterError::Order { name: "coordinator".into() });
+    }
+
+    #[test]
+    fn changes_name_who_joined_changed_and_left() {
+        let before = first();
+        let mut now = first();
+        now.members.remove(1);
+        now.members[0].key = identity(6).public();
+        now.members.insert(1, member("hospital-06", Role::Client, 7));
+        let (was, is) = (before.members[0].clone(), now.members[0].clone());
+        assert_eq!(
+            now.changes_since(&before),
+            [
+                Change::Changed { was, now: is },
+                Change::Joined(now.members[1].clone()),
+                Change::Left(before.members[1].clone()),
+            ]
+        );
+        assert_eq!(before.changes_since(&before), []);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let consortium = identity(1);
+            prop_assert!(SignedRoster::verify(&bytes, &consortium.public()).is_err());
+            // Even a consortium that signs garbage makes no roster of it.
+            let signed = [bytes.as_slice(), &consortium.sign(&bytes)].concat();
+            prop_assert!(SignedRoster::verify(&signed, &consortium.public()).is_err());
+        }
+
+        #[test]
+        fn a_changed_bit_is_noticed(at in 0_usize..217 * 8) {
+            let mut bytes = first().sign(&identity(1)).unwrap().bytes().to_vec();
+            bytes[at / 8] ^= 1 << (at % 8);
+            let read = SignedRoster::verify(&bytes, &identity(1).public());
+            prop_assert_eq!(read, Err(RosterError::Signature));
+        }
+
+        #[test]
+        fn what_is_signed_is_read(
+            rows in prop::collection::btree_map("[a-z0-9]{1,64}", (0_usize..3, any::<bool>()), 0..8),
+            version in 1_u64..,
+            until in 1_u64..,
+        ) {
+            let rows = rows.into_iter().zip(10_u8..);
+            let members = rows.map(|((name, (role, revoked)), seed)| Member {
+                valid_from_ms: until - 1,
+                valid_until_ms: until,
+                revoked,
+                ..member(&name, Role::ALL[role], seed)
+            });
+            let previous = (version > 1).then_some([7; 32]);
+            let roster = Roster { version, previous, members: members.collect() };
+            let signed = roster.clone().sign(&identity(1)).unwrap();
+            let read = SignedRoster::verify(signed.bytes(), &identity(1).public()).unwrap();
+            prop_assert_eq!(read.roster(), &roster);
+        }
+    }
 }
