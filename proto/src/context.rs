@@ -44,3 +44,46 @@ pub fn session_id(task: &Digest, round: u32, attempt: u32, random: &[u8; 32]) ->
         .finish();
     Digest::of(&bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digests() -> [Digest; 3] {
+        [Digest::of(b"task"), Digest::of(b"version"), Digest::of(b"fitted")]
+    }
+
+    /// Computed by a separate program from the functions' descriptions.
+    #[test]
+    fn the_known_answers() {
+        let [task, version, fitted] = digests();
+        let train = context(&task, RoundKind::Train, 7, Some(&version), Some(&fitted));
+        let known = "69238d4a8a963b33802575a6df4a6794007b7f41aa77647b67c7035169a9234b";
+        assert_eq!(Digest(train).to_string(), known);
+        let statistics = context(&task, RoundKind::Statistics, 0, None, None);
+        let known = "a93d2d245a333399aa7623f9aee0b1ff806c7db7b7ea7ee1ac07092c4dd66d40";
+        assert_eq!(Digest(statistics).to_string(), known);
+        let known = "63e5a5e5de777cda3a865a7f3d7c5a8fe84a174c60826d530f2265e06e06b43c";
+        assert_eq!(session_id(&task, 7, 2, &[5; 32]).to_string(), known);
+    }
+
+    #[test]
+    fn every_part_counts() {
+        let [task, version, fitted] = digests();
+        let train = RoundKind::Train;
+        let all = [
+            context(&task, train, 7, Some(&version), Some(&fitted)),
+            context(&version, train, 7, Some(&version), Some(&fitted)),
+            context(&task, RoundKind::Evaluate, 7, Some(&version), Some(&fitted)),
+            context(&task, train, 8, Some(&version), Some(&fitted)),
+            context(&task, train, 7, Some(&fitted), Some(&fitted)),
+            context(&task, train, 7, Some(&version), None),
+            context(&task, train, 7, None, Some(&version)),
+            session_id(&task, 7, 1, &[0; 32]).0,
+            session_id(&task, 1, 7, &[0; 32]).0,
+            session_id(&task, 7, 1, &[1; 32]).0,
+        ];
+        let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+}

@@ -248,3 +248,74 @@ fn printable(text: &str) -> String {
     let safe = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
     text.chars().take(80).map(safe).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_known_answer_of_fips_180_4() {
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Digest::of(b"abc").to_string(), known);
+    }
+
+    #[test]
+    fn digests_have_one_text() {
+        let text = Digest::of(b"abc").to_string();
+        assert_eq!(text.to_uppercase().parse::<Digest>(), Err(IdError::DigestDigit));
+        assert_eq!(text[1..].parse::<Digest>(), Err(IdError::DigestText { characters: 63 }));
+        // 64 bytes, but not 64 digits.
+        assert_eq!("é".repeat(32).parse::<Digest>(), Err(IdError::DigestDigit));
+        assert_eq!("".parse::<Digest>(), Err(IdError::DigestText { characters: 0 }));
+    }
+
+    #[test]
+    fn wire_fields_are_absent_or_whole() {
+        let digest = Digest::of(b"abc");
+        assert_eq!(Digest::optional(&[]), Ok(None));
+        assert_eq!(Digest::optional(digest.as_bytes()), Ok(Some(digest)));
+        assert_eq!(Digest::optional(&[0; 31]), Err(IdError::DigestLength { bytes: 31 }));
+        assert_eq!(Digest::try_from(&[][..]), Err(IdError::DigestLength { bytes: 0 }));
+        assert_eq!(Vec::from(digest), digest.as_bytes());
+    }
+
+    #[test]
+    fn names_are_safe_everywhere() {
+        for good in ["a", "hospital-05", "0", &"x".repeat(64)] {
+            assert_eq!(SiteId::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "-a", "a-", "A", "a b", "a/b", "a.b", "ä", "a\n", &"x".repeat(65)] {
+            assert!(SiteId::new(bad).is_err(), "{bad}");
+        }
+        let shown = SiteId::new("\u{1b}[2J").unwrap_err().to_string();
+        assert!(shown.starts_with("'?[2J' is no member name"), "{shown}");
+    }
+
+    #[test]
+    fn ids_are_strings_in_json() {
+        let site: SiteId = serde_json::from_str("\"hospital-05\"").unwrap();
+        assert_eq!(serde_json::to_string(&site).unwrap(), "\"hospital-05\"");
+        assert!(serde_json::from_str::<SiteId>("\"../etc\"").is_err());
+        let digest = Digest::of(b"abc");
+        let text = serde_json::to_string(&digest).unwrap();
+        assert_eq!(serde_json::from_str::<Digest>(&text).unwrap(), digest);
+        assert!(serde_json::from_str::<Digest>("\"abc\"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in ".{0,80}") {
+            prop_assert!(text.parse::<Digest>().is_err());
+            if let Ok(site) = SiteId::new(text.clone()) {
+                prop_assert_eq!(site.as_str(), text);
+            }
+        }
+
+        #[test]
+        fn digests_survive_their_text(bytes: [u8; 32]) {
+            prop_assert_eq!(Digest(bytes).to_string().parse(), Ok(Digest(bytes)));
+        }
+    }
+}

@@ -161,3 +161,197 @@ impl Inbox {
 fn size(envelope: &Envelope) -> usize {
     prost::Message::encoded_len(envelope)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn letter(number: u64) -> Envelope {
+        Envelope { body: number.to_le_bytes().to_vec(), ..Envelope::default() }
+    }
+
+    fn filled(count: u64) -> Outbox {
+        let mut outbox = Outbox::new();
+        for number in 1..=count {
+            assert_eq!(outbox.push(letter(number)), Ok(number));
+        }
+        outbox
+    }
+
+    fn numbers(outbox: &Outbox, cursor: u64) -> Vec<u64> {
+        outbox.after(cursor).map(|(sequence, _)| sequence).collect()
+    }
+
+    #[test]
+    fn acknowledged_mail_goes_and_the_rest_keeps_its_numbers() {
+        let mut outbox = filled(5);
+        assert_eq!(numbers(&outbox, 0), [1, 2, 3, 4, 5]);
+        assert_eq!(numbers(&outbox, 3), [4, 5]);
+        outbox.acknowledge(2).unwrap();
+        assert_eq!((outbox.first_sequence(), outbox.last_sequence(), outbox.len()), (3, 5, 3));
+        assert_eq!(numbers(&outbox, 0), [3, 4, 5]);
+        assert_eq!(numbers(&outbox, 4), [5]);
+        assert_eq!(numbers(&outbox, u64::MAX), [0; 0]);
+        outbox.acknowledge(1).unwrap();
+        assert_eq!(outbox.len(), 3, "a late acknowledgement changes nothing");
+        outbox.acknowledge(5).unwrap();
+        assert!(outbox.is_empty());
+        assert_eq!((outbox.first_sequence(), outbox.push(letter(6))), (6, Ok(6)));
+    }
+
+    #[test]
+    fn mail_that_was_never_sent_cannot_be_acknowledged() {
+        let mut outbox = filled(2);
+        let ahead = WireError::CursorAhead { cursor: u64::MAX, sent: 2 };
+        assert_eq!(outbox.acknowledge(u64::MAX), Err(ahead));
+        assert_eq!(outbox.len(), 2);
+    }
+
+    #[test]
+    fn a_full_box_says_so_and_loses_nothing() {
+        let mut outbox = filled(MAILBOX_MAIL_MAX as u64);
+        assert_eq!(outbox.push(letter(0)).unwrap_err().code(), "mailbox_full");
+        assert_eq!(outbox.len(), MAILBOX_MAIL_MAX);
+        outbox.acknowledge(1).unwrap();
+        assert_eq!(outbox.push(letter(0)), Ok(MAILBOX_MAIL_MAX as u64 + 1));
+
+        let mut heavy = Outbox::new();
+        let body = vec![0; crate::limits::ENVELOPE_BODY_BYTES_MAX];
+        let heaviest = Envelope { body, ..Envelope::default() };
+        let held = (0..9).filter(|_| heavy.push(heaviest.clone()).is_ok()).count();
+        assert_eq!(held, MAILBOX_BYTES_MAX / size(&heaviest));
+        heavy.acknowledge(held as u64).unwrap();
+        assert_eq!(heavy.bytes, 0, "every byte is given back");
+    }
+
+    #[test]
+    fn an_inbox_takes_only_the_next() {
+        let mut inbox = Inbox::starting_at(4);
+        assert_eq!(inbox.cursor(), 3);
+        for (sequence, accept) in [
+            (5, Accept::Gap),
+            (u64::MAX, Accept::Gap),
+            (3, Accept::Duplicate),
+            (0, Accept::Duplicate),
+            (4, Accept::New),
+            (4, Accept::Duplicate),
+            (5, Accept::New),
+        ] {
+            assert_eq!(inbox.accept(sequence), accept, "{sequence}");
+        }
+        assert_eq!(Inbox::starting_at(0).cursor(), 0);
+        assert_eq!(Inbox::starting_at(u64::MAX).accept(u64::MAX), Accept::New);
+    }
+
+    /// One step of a hostile carrier between one outbox and one inbox.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push,
+        Deliver(prop::sample::Index),
+        Repeat(prop::sample::Index),
+        Lose(prop::sample::Index),
+        Acknowledge,
+        /// The connection broke; the receiver says how far it is, the sender sends the rest again.
+        Hello,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => Just(Step::Push),
+            4 => any::<prop::sample::Index>().prop_map(Step::Deliver),
+            1 => any::<prop::sample::Index>().prop_map(Step::Repeat),
+            2 => any::<prop::sample::Index>().prop_map(Step::Lose),
+            1 => Just(Step::Acknowledge),
+            1 => Just(Step::Hello),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    struct Carrier {
+        outbox: Outbox,
+        inbox: Inbox,
+        /// Mail under way, in no order.
+        flying: Vec<(u64, Envelope)>,
+        /// Acknowledgements under way; the newest is not always the first to arrive.
+        cursors: Vec<u64>,
+        pushed: u64,
+        handled: Vec<u64>,
+    }
+
+    impl Carrier {
+        fn step(&mut self, step: Step) {
+            match step {
+                Step::Push => {
+                    self.pushed += 1;
+                    let mail = letter(self.pushed);
+                    let sequence = self.outbox.push(mail.clone()).unwrap();
+                    self.flying.push((sequence, mail));
+                }
+                Step::Deliver(at) if !self.flying.is_empty() => {
+                    let at = at.index(self.flying.len());
+                    let mail = self.flying.swap_remove(at);
+                    self.receive(&mail);
+                }
+                Step::Repeat(at) if !self.flying.is_empty() => {
+                    let mail = self.flying[at.index(self.flying.len())].clone();
+                    self.receive(&mail);
+                }
+                Step::Lose(at) if !self.flying.is_empty() => {
+                    self.flying.swap_remove(at.index(self.flying.len()));
+                }
+                Step::Acknowledge => {
+                    if let Some(cursor) = self.cursors.pop() {
+                        self.outbox.acknowledge(cursor).unwrap();
+                    }
+                }
+                Step::Hello => self.hello(),
+                Step::Deliver(_) | Step::Repeat(_) | Step::Lose(_) => {}
+            }
+        }
+
+        fn receive(&mut self, (sequence, mail): &(u64, Envelope)) {
+            if self.inbox.accept(*sequence) == Accept::New {
+                self.handled.push(u64::from_le_bytes(mail.body.as_slice().try_into().unwrap()));
+            }
+            self.cursors.push(self.inbox.cursor());
+        }
+
+        fn hello(&mut self) {
+            let cursor = self.inbox.cursor();
+            self.outbox.acknowledge(cursor).unwrap();
+            let again = self.outbox.after(cursor).map(|(n, mail)| (n, mail.clone()));
+            self.flying.extend(again);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_message_arrives_once_and_in_order(steps in steps()) {
+            let mut carrier = Carrier {
+                outbox: Outbox::new(),
+                inbox: Inbox::new(),
+                flying: Vec::new(),
+                cursors: Vec::new(),
+                pushed: 0,
+                handled: Vec::new(),
+            };
+            for step in steps {
+                carrier.step(step);
+                let expected: Vec<u64> = (1..=carrier.handled.len() as u64).collect();
+                prop_assert_eq!(&carrier.handled, &expected);
+            }
+            // Whatever was lost: one quiet connection brings the rest.
+            carrier.flying.clear();
+            carrier.hello();
+            for mail in std::mem::take(&mut carrier.flying) {
+                carrier.receive(&mail);
+            }
+            let expected: Vec<u64> = (1..=carrier.pushed).collect();
+            prop_assert_eq!(carrier.handled, expected);
+            carrier.outbox.acknowledge(carrier.inbox.cursor()).unwrap();
+            prop_assert!(carrier.outbox.is_empty());
+        }
+    }
+}

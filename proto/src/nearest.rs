@@ -121,3 +121,122 @@ fn distance(a: &[char], b: &[char]) -> usize {
     }
     last[b.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only parsed")]
+    struct Config {
+        address: Option<String>,
+        limits: Option<Limits>,
+        mode: Option<Mode>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only parsed")]
+    struct Limits {
+        budget_ms: Option<u64>,
+        rows_max: Option<u32>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Mode {
+        Always,
+        Never,
+    }
+
+    fn complaint(text: &str) -> String {
+        let error = toml::from_str::<Config>(text).unwrap_err();
+        let keys = ["address", "limits", "mode", "budget_ms", "rows_max"];
+        toml_error(text, "site.toml", &error, &keys)
+    }
+
+    #[test]
+    fn slips_of_the_finger_are_recognised() {
+        let keys = ["budget_ms", "grace_ms", "rows_max", "min", "max"];
+        for (typed, meant) in [
+            ("budget", Some("budget_ms")),
+            ("Budget-ms", Some("budget_ms")),
+            ("bugdet_ms", Some("budget_ms")),
+            ("row_max", Some("rows_max")),
+            ("mni", Some("min")),
+            ("mux", Some("max")),
+            ("", None),
+            ("completely_else", None),
+        ] {
+            assert_eq!(nearest(typed, keys), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn distances_are_the_known_ones() {
+        let steps = |a: &str, b: &str| distance(&folded(a), &folded(b));
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("ab", "ba", 1),
+            ("ca", "abc", 3),
+        ] {
+            assert_eq!((steps(a, b), steps(b, a)), (expected, expected), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn the_line_is_quoted() {
+        let text = "# a comment\naddress = \"x\"\n\n[limits]\nbudget = 5\n";
+        assert_eq!(
+            complaint(text),
+            "site.toml, line 5: unknown key 'budget'; did you mean 'budget_ms'?\n  5 | budget = 5"
+        );
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_table_is_told_apart() {
+        assert_eq!(
+            complaint("rows_max = 5\r\n"),
+            "site.toml, line 1: key 'rows_max' belongs to another table; this one has: address, \
+             limits, mode\n  1 | rows_max = 5"
+        );
+        let text = complaint("zebra = 1");
+        assert!(
+            text.contains("unknown key 'zebra'; possible here: address, limits, mode"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn values_and_syntax_are_explained_too() {
+        let text = complaint("mode = \"allways\"");
+        assert!(text.contains("line 1: unknown value 'allways'; did you mean 'always'?"), "{text}");
+        let text = complaint("address = \"x\"\nlimits = { budget_ms = \"long\" }");
+        assert!(text.starts_with("site.toml, line 2: invalid type: string"), "{text}");
+        let text = complaint("address = \n");
+        assert!(text.starts_with("site.toml, line 1: "), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_answered(text in "[ -~\n\"=\\[\\]é]{0,200}") {
+            if let Err(error) = toml::from_str::<Config>(&text) {
+                prop_assert!(toml_error(&text, "site.toml", &error, &[]).starts_with("site.toml"));
+            }
+        }
+
+        #[test]
+        fn the_word_itself_is_nearest(words in prop::collection::btree_set("[a-z_]{1,12}", 1..8)) {
+            for word in &words {
+                let found = nearest(word, words.iter().map(String::as_str));
+                prop_assert_eq!(found, Some(word.as_str()));
+            }
+        }
+    }
+}

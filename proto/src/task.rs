@@ -404,3 +404,229 @@ fn bounded(bytes: usize) -> Result<(), ManifestError> {
 fn require(holds: bool, field: &'static str, rule: &'static str) -> Result<(), ManifestError> {
     if holds { Ok(()) } else { Err(ManifestError::Field { field, rule }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn manifest() -> TaskManifest {
+        TaskManifest {
+            name: "keap1".into(),
+            kind: TaskKind::Train,
+            model: Some(Digest::of(b"model")),
+            features: Digest::of(b"features"),
+            training: Some(Digest::of(b"training")),
+            init_from: InitFrom::Fresh { seed: 1 },
+            rounds: 30,
+            seed: 2,
+            cohort: CohortPlan { min: 5, max: 16, quorum: 12 },
+            budget_ms: 60_000,
+            grace_ms: 2_000,
+            server_optimizer: ServerOptimizer::Momentum { learning_rate: 1.0, beta: 0.5 },
+            encoding: EncodingChoice {
+                clip_l2: 5.0,
+                update_bound: 1.0,
+                frac_bits: 20,
+                rows_max: 1024,
+            },
+            algorithm: AlgorithmChoice::FedProx { mu: 0.01 },
+            patience: None,
+            attempts_max: 3,
+        }
+    }
+
+    fn complaint(change: impl FnOnce(&mut TaskManifest)) -> String {
+        let mut changed = manifest();
+        change(&mut changed);
+        let bytes = changed.to_canonical_json();
+        let error = TaskManifest::parse_json(&bytes).unwrap_err();
+        match error {
+            ManifestError::Field { field, .. } => field.to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_canonical_bytes_are_the_known_ones() {
+        let json = String::from_utf8(manifest().to_canonical_json()).unwrap();
+        let [model, features, training] =
+            [b"model".as_slice(), b"features", b"training"].map(|name| Digest::of(name));
+        let known = format!(
+            "{{\"name\":\"keap1\",\"kind\":\"train\",\"model\":\"{model}\",\
+             \"features\":\"{features}\",\"training\":\"{training}\",\
+             \"init_from\":{{\"fresh\":{{\"seed\":1}}}},\"rounds\":30,\"seed\":2,\
+             \"cohort\":{{\"min\":5,\"max\":16,\"quorum\":12}},\
+             \"budget_ms\":60000,\"grace_ms\":2000,\
+             \"server_optimizer\":{{\"momentum\":{{\"learning_rate\":1.0,\"beta\":0.5}}}},\
+             \"encoding\":{{\"clip_l2\":5.0,\"update_bound\":1.0,\"frac_bits\":20,\
+             \"rows_max\":1024}},\"algorithm\":{{\"fed_prox\":{{\"mu\":0.01}}}},\
+             \"patience\":null,\"attempts_max\":3}}"
+        );
+        assert_eq!(json, known);
+    }
+
+    #[test]
+    fn ranges_are_checked_by_name() {
+        assert_eq!(manifest().check(), Ok(()));
+        assert_eq!(complaint(|m| m.name = String::new()), "name");
+        assert_eq!(complaint(|m| m.name = "a\u{1b}[2J".into()), "name");
+        assert_eq!(complaint(|m| m.name = "x".repeat(65)), "name");
+        assert_eq!(complaint(|m| m.rounds = 0), "rounds");
+        assert_eq!(complaint(|m| m.rounds = ROUNDS_MAX + 1), "rounds");
+        assert_eq!(complaint(|m| m.model = None), "model");
+        assert_eq!(complaint(|m| m.training = None), "training");
+        assert_eq!(complaint(|m| m.cohort.min = 2), "cohort.min");
+        assert_eq!(complaint(|m| m.cohort.quorum = 4), "cohort.quorum");
+        assert_eq!(complaint(|m| m.cohort.max = 11), "cohort.max");
+        assert_eq!(complaint(|m| m.cohort.max = 65), "cohort.max");
+        assert_eq!(complaint(|m| m.budget_ms = 0), "budget_ms");
+        assert_eq!(complaint(|m| m.grace_ms = 60_001), "grace_ms");
+        assert_eq!(complaint(|m| m.encoding.clip_l2 = 0.0), "encoding.clip_l2");
+        assert_eq!(complaint(|m| m.encoding.update_bound = 1e7), "encoding.update_bound");
+        assert_eq!(complaint(|m| m.encoding.frac_bits = 41), "encoding.frac_bits");
+        assert_eq!(complaint(|m| m.encoding.rows_max = 0), "encoding.rows_max");
+        assert_eq!(complaint(|m| m.patience = Some(0)), "patience");
+        assert_eq!(complaint(|m| m.attempts_max = 0), "attempts_max");
+        let mu = AlgorithmChoice::FedProx { mu: -1.0 };
+        assert_eq!(complaint(|m| m.algorithm = mu), "algorithm.fed_prox.mu");
+    }
+
+    #[test]
+    fn optimizers_are_checked() {
+        let field = |optimizer| complaint(|m| m.server_optimizer = optimizer);
+        let rate = "server_optimizer.learning_rate";
+        assert_eq!(field(ServerOptimizer::Average { learning_rate: 0.0 }), rate);
+        let beta = ServerOptimizer::Momentum { learning_rate: 1.0, beta: 1.0 };
+        assert_eq!(field(beta), "server_optimizer.beta");
+        let adam =
+            ServerOptimizer::Adam { learning_rate: 1.0, beta1: 0.9, beta2: -0.1, epsilon: 1e-3 };
+        assert_eq!(field(adam), "server_optimizer.beta");
+        let adagrad = ServerOptimizer::Adagrad { learning_rate: 1.0, epsilon: 0.0 };
+        assert_eq!(field(adagrad), "server_optimizer.epsilon");
+    }
+
+    #[test]
+    fn nan_passes_no_range() {
+        // JSON has no NaN; a manifest made in memory might.
+        let mut bad = manifest();
+        bad.encoding.clip_l2 = f64::NAN;
+        assert!(bad.check().is_err());
+        let mut bad = manifest();
+        bad.server_optimizer = ServerOptimizer::Average { learning_rate: f64::NAN };
+        assert!(bad.check().is_err());
+        let mut bad = manifest();
+        bad.algorithm = AlgorithmChoice::FedProx { mu: f64::NAN };
+        assert!(bad.check().is_err());
+    }
+
+    #[test]
+    fn each_kind_has_what_it_needs_and_no_more() {
+        let version = InitFrom::Version { digest: Digest::of(b"version") };
+        let mut evaluate = manifest();
+        evaluate.kind = TaskKind::Evaluate;
+        evaluate.training = None;
+        evaluate.rounds = 1;
+        assert!(evaluate.check().unwrap_err().to_string().contains("'init_from'"));
+        evaluate.init_from = version;
+        assert_eq!(evaluate.check(), Ok(()));
+
+        let mut statistics = evaluate.clone();
+        statistics.kind = TaskKind::Statistics;
+        statistics.model = None;
+        assert!(statistics.check().unwrap_err().to_string().contains("'init_from'"));
+        statistics.init_from = InitFrom::Fresh { seed: 0 };
+        assert_eq!(statistics.check(), Ok(()));
+        statistics.rounds = 2;
+        assert!(statistics.check().unwrap_err().to_string().contains("'rounds'"));
+    }
+
+    #[test]
+    fn unknown_and_repeated_fields_are_refused() {
+        let json = String::from_utf8(manifest().to_canonical_json()).unwrap();
+        let parse = |text: String| TaskManifest::parse_json(text.as_bytes());
+        assert!(parse(json.replace("\"seed\":2", "\"seed\":2,\"seed\":3")).is_err());
+        assert!(parse(json.replace("\"seed\":2", "\"seed\":2,\"code\":\"rm\"")).is_err());
+        assert!(parse(json.replace("\"mu\":0.01", "\"mu\":0.01,\"nu\":1")).is_err());
+        assert!(parse(json.replace("\"seed\":2", "\"seed\":-2")).is_err());
+        assert!(parse(json.replace("\"patience\":null,", "")).is_ok());
+        assert!(parse(json.clone() + "{}").is_err());
+        assert!(parse(" ".repeat(MANIFEST_BYTES_MAX) + &json).is_err());
+        assert!(parse("[".repeat(60_000)).is_err());
+    }
+
+    #[test]
+    fn a_misspelt_value_is_recognised() {
+        let text = "name = \"x\"\nkind = \"trian\"\n";
+        let error = TaskManifest::parse_toml(text, "task.toml").unwrap_err().to_string();
+        assert!(
+            error.starts_with("task.toml, line 2: unknown value 'trian'; did you mean 'train'?")
+        );
+        let error =
+            TaskManifest::parse_toml("name = \"x\"\n", "task.toml").unwrap_err().to_string();
+        assert!(error.contains("missing field `kind`"), "{error}");
+    }
+
+    fn optimizers() -> impl Strategy<Value = ServerOptimizer> {
+        let (rate, beta, epsilon) = (1e-6_f64..100.0, 0.0_f64..1.0, 1e-9_f64..1.0);
+        (rate, beta.clone(), beta, epsilon, 0..5).prop_map(
+            |(learning_rate, beta1, beta2, epsilon, which)| match which {
+                0 => ServerOptimizer::Average { learning_rate },
+                1 => ServerOptimizer::Momentum { learning_rate, beta: beta1 },
+                2 => ServerOptimizer::Adagrad { learning_rate, epsilon },
+                3 => ServerOptimizer::Adam { learning_rate, beta1, beta2, epsilon },
+                _ => ServerOptimizer::Yogi { learning_rate, beta1, beta2, epsilon },
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            name in "[a-z][A-Za-z0-9 ._-]{0,63}",
+            (rounds, seed, budget_ms) in (1..=ROUNDS_MAX, any::<u64>(), 1..=BUDGET_MS_MAX),
+            (min, quorum, max) in (COHORT_MIN..10, 10_u16..20, 20..=COHORT_MAX),
+            server_optimizer in optimizers(),
+            (clip_l2, update_bound, frac_bits) in (1e-9_f64..1e6, 1e-9_f64..1e6, -16_i8..=40),
+            mu in prop::option::of(0.0_f64..1e3),
+            patience in prop::option::of(1_u32..),
+        ) {
+            let written = TaskManifest {
+                name,
+                init_from: InitFrom::File { digest: Digest::of(b"file") },
+                rounds,
+                seed,
+                cohort: CohortPlan { min, max, quorum },
+                budget_ms,
+                grace_ms: budget_ms / 2,
+                server_optimizer,
+                encoding: EncodingChoice { clip_l2, update_bound, frac_bits, rows_max: 1 },
+                algorithm: mu.map_or(AlgorithmChoice::FedAvg, |mu| AlgorithmChoice::FedProx { mu }),
+                patience,
+                ..manifest()
+            };
+            let bytes = written.to_canonical_json();
+            let read = TaskManifest::parse_json(&bytes).unwrap();
+            prop_assert_eq!(&read, &written);
+            prop_assert_eq!(read.to_canonical_json(), bytes);
+        }
+
+        #[test]
+        fn garbage_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(TaskManifest::parse_json(&bytes).is_err());
+            let text = String::from_utf8_lossy(&bytes);
+            prop_assert!(TaskManifest::parse_toml(&text, "task.toml").is_err());
+        }
+
+        #[test]
+        fn damage_never_panics(at: prop::sample::Index, byte: u8) {
+            let mut bytes = manifest().to_canonical_json();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = TaskManifest::parse_json(&bytes);
+            bytes.truncate(at);
+            prop_assert!(TaskManifest::parse_json(&bytes).is_err());
+        }
+    }
+}

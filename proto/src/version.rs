@@ -66,3 +66,47 @@ pub fn negotiate(mine: VersionRange, theirs: VersionRange) -> Result<u32, WireEr
         Err(WireError::NoCommonVersion { mine, theirs })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_range_from_the_wire_is_checked() {
+        let read = |min, max, program: &str| {
+            VersionRange::try_from(&wire::VersionRange { min, max, program: program.into() })
+        };
+        assert_eq!(read(1, 3, "koinon/0.1.0"), Ok(VersionRange { min: 1, max: 3 }));
+        assert_eq!(read(0, 3, ""), Err(WireError::VersionRange { min: 0, max: 3 }));
+        assert_eq!(read(3, 2, ""), Err(WireError::VersionRange { min: 3, max: 2 }));
+        assert!(read(1, 1, &"x".repeat(PROGRAM_BYTES_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn what_this_program_says_it_also_reads() {
+        let said = PROTOCOL.to_wire(&format!("koinon 0.1\n{}", "x".repeat(100)));
+        assert_eq!(VersionRange::try_from(&said), Ok(PROTOCOL));
+        assert!(said.program.starts_with("koinon0.1xx"));
+    }
+
+    #[test]
+    fn strangers_are_told_who_must_upgrade() {
+        let old = VersionRange { min: 1, max: 1 };
+        let new = VersionRange { min: 2, max: 3 };
+        let text = negotiate(old, new).unwrap_err().to_string();
+        assert!(text.contains("this side speaks 1 to 1, the other 2 to 3"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn both_sides_agree(a in 1_u32..9, b in 0_u32..9, c in 1_u32..9, d in 0_u32..9) {
+            let mine = VersionRange { min: a, max: a + b };
+            let theirs = VersionRange { min: c, max: c + d };
+            let newest = (a..=a + b).rev().find(|version| theirs.contains(*version));
+            prop_assert_eq!(negotiate(mine, theirs).ok(), newest);
+            prop_assert_eq!(negotiate(theirs, mine).ok(), newest);
+        }
+    }
+}
