@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let followed = follow::follow(&mut stage, &mut federation.relay, &screen, &task.digest, plan)?;
 
     screen.step("referee", "scores all models on the test rows it kept (possible only in a demo)");
-    let scores = referee::call_score(&stage, &followed.view, arguments.data, arguments.seed)?;
+    let scores = referee::call_score(&stage, &followed.view, arguments.data)?;
     let measured = federation.measured.clone();
     let split = split::run(&mut stage, &mut federation, &screen, &followed.view, &measured)?;
     let audit = audit::run(&mut stage, &mut federation, &screen, &task, &followed)?;

@@ -25,10 +25,10 @@ pub(crate) enum Exit {
     Interrupted = 130,
 }
 
-/// An error with its exit code. Attach one with [`OrExit::or_exit`]; an error without one ends as 1.
+/// An error with its exit code. Attach one with [`OrExit`]; an error without one ends as 1.
 #[derive(Debug)]
 pub(crate) struct Coded {
-    pub(crate) exit: Exit,
+    code: u8,
     source: anyhow::Error,
 }
 
@@ -41,25 +41,36 @@ impl fmt::Display for Coded {
 impl std::error::Error for Coded {}
 
 /// Gives an error its exit code.
-pub(crate) trait OrExit<T> {
+pub(crate) trait OrExit<T, E> {
     /// Marks the error, keeping what it says.
     fn or_exit(self, exit: Exit) -> anyhow::Result<T>;
+    /// Marks the error with the code that it names itself.
+    fn or_code(self, code: impl Fn(&E) -> u8) -> anyhow::Result<T>
+    where
+        Self: Sized;
 }
 
-impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
+impl<T, E: Into<anyhow::Error>> OrExit<T, E> for Result<T, E> {
     fn or_exit(self, exit: Exit) -> anyhow::Result<T> {
-        self.map_err(|error| anyhow::Error::new(Coded { exit, source: error.into() }))
+        self.or_code(|_| exit as u8)
+    }
+
+    fn or_code(self, code: impl Fn(&E) -> u8) -> anyhow::Result<T> {
+        self.map_err(|error| {
+            let code = code(&error);
+            anyhow::Error::new(Coded { code, source: error.into() })
+        })
     }
 }
 
 /// An error made here, with its exit code.
 pub(crate) fn fail(exit: Exit, message: impl fmt::Display) -> anyhow::Error {
-    anyhow::Error::new(Coded { exit, source: anyhow::anyhow!("{message}") })
+    anyhow::Error::new(Coded { code: exit as u8, source: anyhow::anyhow!("{message}") })
 }
 
 /// The exit code of an error: the outermost one that was given.
 pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
-    error.chain().find_map(|e| e.downcast_ref::<Coded>()).map_or(1, |c| c.exit as u8)
+    error.chain().find_map(|e| e.downcast_ref::<Coded>()).map_or(1, |c| c.code)
 }
 
 #[cfg(test)]

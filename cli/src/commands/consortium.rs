@@ -29,9 +29,9 @@ pub(crate) struct Folder {
 pub(crate) struct Kept {
     pub(crate) name: String,
     pub(crate) role: String,
-    /// The token's secret, hex.
-    pub(crate) secret: String,
-    pub(crate) valid_until_ms: u64,
+    /// The token as it was handed out; it holds the secret.
+    pub(crate) token: String,
+    pub(crate) expires_ms: u64,
 }
 
 impl Folder {

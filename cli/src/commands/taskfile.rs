@@ -21,6 +21,7 @@ pub(crate) struct Task {
     pub(crate) blobs: Vec<Vec<u8>>,
     pub(crate) spec: Option<CheckedSpec>,
     pub(crate) features: Option<FeaturePlan>,
+    pub(crate) training: Option<TrainingPlan>,
 }
 
 impl Task {
@@ -38,11 +39,13 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Task> {
         .with_context(|| format!("{name} cannot be read; `koinon task new` makes one with comments"))
         .or_exit(Exit::Config)?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut reader = Reader { folder, blobs: Vec::new(), spec: None, features: None };
+    let mut reader =
+        Reader { folder, blobs: Vec::new(), spec: None, features: None, training: None };
     let lines: Vec<String> = text.lines().map(|l| reader.line(l)).collect::<anyhow::Result<_>>()?;
     // Line by line, so that the numbers in messages are those of the file that the person wrote.
     let manifest = TaskManifest::parse_toml(&(lines.join("\n") + "\n"), &name).or_exit(Exit::Config)?;
-    let task = Task { manifest, blobs: reader.blobs, spec: reader.spec, features: reader.features };
+    let Reader { blobs, spec, features, training, .. } = reader;
+    let task = Task { manifest, blobs, spec, features, training };
     fits(&task, &name)?;
     Ok(task)
 }
@@ -52,6 +55,7 @@ struct Reader<'a> {
     blobs: Vec<Vec<u8>>,
     spec: Option<CheckedSpec>,
     features: Option<FeaturePlan>,
+    training: Option<TrainingPlan>,
 }
 
 impl Reader<'_> {
@@ -97,7 +101,9 @@ impl Reader<'_> {
             }
             "training" => {
                 let plan = TrainingPlan::from_toml(&text()?).with_context(|| shown.clone()).or_exit(Exit::Config)?;
-                Ok(plan.canonical())
+                let canonical = plan.canonical();
+                self.training = Some(plan);
+                Ok(canonical)
             }
             _ => Ok(bytes),
         }
