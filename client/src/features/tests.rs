@@ -235,3 +235,88 @@ proptest! {
         let _ = learn(&text);
     }
 }
+
+/// The tables that ship with the project, with the plans beside them.
+macro_rules! shipped {
+    ($folder:literal, $file:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../data/", $folder, "/", $file))
+    };
+}
+
+fn shipped_table(text: &str, plan: &FeaturePlan, mapping: &Mapping) -> Result<Table, DataError> {
+    let input = Box::new(std::io::Cursor::new(text.as_bytes().to_vec()));
+    let mut source = CsvSource::from_reader("t.csv".to_owned(), input, CsvOptions::default())?;
+    read_table(&mut source, plan, mapping, &ReadLimits::default(), Purpose::Learn)
+}
+
+#[test]
+fn the_shipped_tables_read_cleanly_by_their_plans() {
+    for (table, features, model, training, rows) in [
+        (
+            shipped!("tcga-luad", "table.csv"),
+            shipped!("tcga-luad", "features.toml"),
+            shipped!("tcga-luad", "model.toml"),
+            shipped!("tcga-luad", "training.toml"),
+            437,
+        ),
+        (
+            shipped!("sba-loans", "table.csv"),
+            shipped!("sba-loans", "features.toml"),
+            shipped!("sba-loans", "model.toml"),
+            shipped!("sba-loans", "training.toml"),
+            24_000,
+        ),
+    ] {
+        let plan = FeaturePlan::from_toml(features).unwrap();
+        let spec = koinon_model::spec::ModelSpec::from_toml(model).unwrap().check().unwrap();
+        assert_eq!(spec.input_width(), plan.width());
+        koinon_model::plan::TrainingPlan::from_toml(training).unwrap();
+        let table = shipped_table(table, &plan, &Mapping::default()).unwrap();
+        let sums = local_statistics(&plan, &table).unwrap();
+        let fitted = FittedFeatures::from_sums(&plan, &sums).unwrap();
+        let prepared = prepare(&table, &plan, &fitted).unwrap();
+        assert!(prepared.report.is_clean(), "{}", prepared.report);
+        assert_eq!(prepared.dataset.rows(), rows);
+    }
+}
+
+#[test]
+fn a_tenth_of_the_cells_blank_and_every_column_renamed() {
+    let plan = FeaturePlan::from_toml(shipped!("tcga-luad", "features.toml")).unwrap();
+    let mut lines = shipped!("tcga-luad", "table.csv").lines();
+    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let mut text = header.iter().map(|name| format!("our {name}")).collect::<Vec<_>>().join(";");
+    let mut blanked = 0;
+    for (row, line) in lines.enumerate() {
+        let cells = line.split(',').enumerate().map(|(column, cell)| {
+            let blank = column > 2 && (row * 257 + column * 31) % 10 == 0;
+            blanked += u64::from(blank);
+            if blank { ["", "NA", " "][column % 3] } else { cell }
+        });
+        let cells: Vec<&str> = cells.collect();
+        text.push_str(&format!("\r\n{}", cells.join(";")));
+    }
+    let rename = header.iter().map(|name| (format!("our {name}"), (*name).to_owned())).collect();
+    let mapping = Mapping { rename, ..Mapping::default() };
+    let read = |text: String| -> Result<Table, DataError> {
+        let input = Box::new(std::io::Cursor::new(text.into_bytes()));
+        let options = CsvOptions { delimiter: b';', ..CsvOptions::default() };
+        let mut source = CsvSource::from_reader("t.csv".to_owned(), input, options)?;
+        read_table(&mut source, &plan, &mapping, &ReadLimits::default(), Purpose::Learn)
+    };
+    let table = read(text.clone()).unwrap();
+    let sums = local_statistics(&plan, &table).unwrap();
+    let fitted = FittedFeatures::from_sums(&plan, &sums).unwrap();
+    let prepared = prepare(&table, &plan, &fitted).unwrap();
+    assert_eq!(prepared.dataset.rows(), 437);
+    assert_eq!(prepared.report.cells_missing(), blanked);
+    assert!(prepared.report.to_string().contains("(10.0 %)"), "{}", prepared.report);
+
+    // Cut anywhere before its last cell, the file is refused, never read as a shorter table.
+    let last_row = text.rfind('\n').unwrap() + 1;
+    let last_cell = text.rfind(';').unwrap();
+    for length in (last_row + 1..last_cell).step_by(97) {
+        let error = read(text[..length].to_owned()).err().unwrap();
+        assert!(matches!(error, DataError::Truncated { line: 438, .. }), "{error}");
+    }
+}

@@ -109,7 +109,7 @@ impl CsvSource {
     /// Reads the next record; false at the end of a sound file.
     fn read_record(&mut self) -> Result<bool, DataError> {
         self.reader.get_mut().record_bytes = 0;
-        let line = self.reader.position().line();
+        let line = self.line_of(self.reader.position());
         let more = self.reader.read_byte_record(&mut self.record);
         let watch = self.reader.get_ref();
         if watch.record_bytes > RECORD_BYTES_MAX || (watch.ended && watch.state == State::Quoted) {
@@ -149,7 +149,13 @@ impl CsvSource {
     }
 
     fn line(&self) -> u64 {
-        self.record.position().map_or(0, csv::Position::line)
+        self.record.position().map_or(0, |position| self.line_of(position))
+    }
+
+    /// The parser ends a record at CR and counts the line at the LF after it, which is one late.
+    fn line_of(&self, position: &csv::Position) -> u64 {
+        let first = self.columns.is_empty();
+        position.line() + u64::from(!first && self.reader.get_ref().crlf == Some(true))
     }
 
     fn over(&self, what: &'static str, max: u64) -> DataError {
@@ -204,6 +210,8 @@ struct Watch<R> {
     record_bytes: u64,
     state: State,
     ended: bool,
+    /// Whether the first line ends with CR; none until it ends.
+    crlf: Option<bool>,
 }
 
 /// Where in a field the last byte was.
@@ -218,7 +226,7 @@ enum State {
 
 impl<R> Watch<R> {
     fn new(inner: R, delimiter: u8) -> Self {
-        Self { inner, delimiter, record_bytes: 0, state: State::Start, ended: false }
+        Self { inner, delimiter, record_bytes: 0, state: State::Start, ended: false, crlf: None }
     }
 
     fn step(&self, byte: u8) -> State {
@@ -243,6 +251,9 @@ impl<R: Read> Read for Watch<R> {
         self.record_bytes += read as u64;
         for &byte in &buffer[..read] {
             self.state = self.step(byte);
+            if self.crlf.is_none() && matches!(byte, b'\r' | b'\n') && self.state == State::Start {
+                self.crlf = Some(byte == b'\r');
+            }
         }
         Ok(read)
     }
@@ -298,11 +309,13 @@ mod tests {
 
     #[test]
     fn wrong_files_are_refused_with_the_line() {
-        let cases: [(&[u8], &str); 9] = [
+        let cases: [(&[u8], &str); 11] = [
             (b"", "is empty"),
             (b"a,b\n1,2\n3", "the last line, 3, has 1 of 2 fields; the file is cut short"),
             (b"a,b\n1\n3,4\n", "line 2 has 1 fields, the header has 2"),
             (b"a,b\n1,2,3\n", "line 2 has 3 fields"),
+            (b"a,b\r\n1,2\r\n3", "the last line, 3, has 1 of 2 fields"),
+            (b"a,b\r\n1\r\n3,4", "line 2 has 1 fields"),
             (b"a,b\n1,2\n3,\"4", "quote opened on or after line 3 is never closed"),
             (b"a,b\n1,\"2\n3,4\n", "quote opened on or after line 2"),
             (b"a,b\n1,\xe9\n", "line 2 is not UTF-8"),
