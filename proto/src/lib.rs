@@ -22,6 +22,7 @@ pub mod id;
 pub mod limits;
 pub mod mailbox;
 pub mod nearest;
+mod redacted;
 pub mod task;
 pub mod version;
 
@@ -38,5 +39,6 @@ pub use version::{PROTOCOL, VersionRange, negotiate};
 /// the peer's claim until [`envelope::open`], [`id`] and [`limits`] have checked them.
 pub mod wire {
     #![expect(missing_docs, reason = "generated; the comments are in the .proto files")]
+    #![cfg_attr(feature = "grpc", expect(clippy::allow_attributes, reason = "generated"))]
     include!(concat!(env!("OUT_DIR"), "/koinon.v1.rs"));
 }

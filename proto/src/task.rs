@@ -452,7 +452,7 @@ mod tests {
     fn the_canonical_bytes_are_the_known_ones() {
         let json = String::from_utf8(manifest().to_canonical_json()).unwrap();
         let [model, features, training] =
-            [b"model".as_slice(), b"features", b"training"].map(|name| Digest::of(name));
+            [b"model".as_slice(), b"features", b"training"].map(Digest::of);
         let known = format!(
             "{{\"name\":\"keap1\",\"kind\":\"train\",\"model\":\"{model}\",\
              \"features\":\"{features}\",\"training\":\"{training}\",\
