@@ -13,6 +13,7 @@
 
 pub mod artifact;
 pub mod codec;
+pub mod contribution;
 pub mod cut;
 pub mod dataset;
 pub mod digest;
