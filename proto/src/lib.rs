@@ -6,7 +6,7 @@
 //! * [`id`]: digests, names, milliseconds. [`limits`]: every maximum in one place.
 //! * [`envelope`]: who says what to whom, signed. [`mailbox`]: each message once and in order over
 //!   carriers that lose, repeat and reorder. [`version`]: which protocol both sides speak.
-//! * [`task`]: the manifest of a task. [`context`]: what a session is about, as one digest.
+//! * [`task`]: the manifest of a task. [`mod@context`]: what a session is about, as one digest.
 //!
 //! What never crosses: raw rows, labels, plain updates. No message here has a field for them.
 //!
