@@ -39,6 +39,7 @@
 
 mod fast;
 mod graph;
+mod objective;
 mod optimizer;
 mod order;
 mod train;
@@ -47,12 +48,13 @@ use std::ops::Range;
 
 use crate::cut::Cut;
 use crate::limits::{BATCH_ELEMENTS_MAX, CHUNK_ELEMENTS_MAX};
-use crate::loss::{DataError, LossSum, Objective, TrainData};
+use crate::loss::{DataError, LossSum, TrainData};
 use crate::params::{Params, ParamsError};
 use crate::plan::{PlanError, TrainingPlan};
 use crate::spec::{CheckedSpec, Op};
 use crate::tensor::{Boundary, ShapeError};
 
+use objective::Objective;
 pub use train::{TrainOptions, TrainOutcome, train};
 
 /// A model with its values, ready to answer. Shared between threads by reference.
@@ -62,7 +64,7 @@ pub struct Engine {
 }
 
 enum Runner {
-    Fast { chain: fast::Chain, weights: Vec<f32> },
+    Fast(fast::Loaded),
     Graph(graph::Loaded),
 }
 
@@ -135,7 +137,7 @@ impl Engine {
         params.check_layout(spec.layout())?;
         check_variances(spec, params)?;
         let runner = match fast::Chain::new(spec) {
-            Some(chain) => Runner::Fast { chain, weights: params.values().to_vec() },
+            Some(chain) => Runner::Fast(fast::Loaded::new(chain, params.values())),
             None => Runner::Graph(graph::Loaded::new(spec, params.values())),
         };
         Ok(Self { spec: spec.clone(), runner })
@@ -220,7 +222,7 @@ impl Engine {
 
     fn run(&self, range: Range<usize>, input: &Boundary) -> Result<Boundary, ShapeError> {
         match &self.runner {
-            Runner::Fast { chain, weights } => chain.forward(range, weights, input),
+            Runner::Fast(loaded) => loaded.forward(range, input),
             Runner::Graph(loaded) => loaded.forward(&self.spec, range, input),
         }
     }

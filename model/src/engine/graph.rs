@@ -11,8 +11,9 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor as BurnTensor, TensorData};
 
+use super::objective::Objective;
 use super::train::Batch;
-use crate::loss::{LossSum, Objective};
+use crate::loss::LossSum;
 use crate::spec::CheckedSpec;
 use crate::tensor::{Boundary, ShapeError, Tensor};
 
@@ -96,19 +97,19 @@ impl<'a> Values<'a> {
 }
 
 /// Gradients by burn's autodiff.
-pub(super) struct Differentiator {
-    spec: CheckedSpec,
+pub(super) struct Differentiator<'a> {
+    spec: &'a CheckedSpec,
     device: Device,
 }
 
-impl Differentiator {
-    pub(super) fn new(spec: &CheckedSpec) -> Self {
+impl<'a> Differentiator<'a> {
+    pub(super) fn new(spec: &'a CheckedSpec) -> Self {
         Self::on(Device::flex(), spec)
     }
 
     /// The same on a device of the caller's choice.
-    pub(super) fn on(device: Device, spec: &CheckedSpec) -> Self {
-        Self { spec: spec.clone(), device: device.autodiff() }
+    pub(super) fn on(device: Device, spec: &'a CheckedSpec) -> Self {
+        Self { spec, device: device.autodiff() }
     }
 
     /// See [`super::train::Differentiator::gradient`].
@@ -119,7 +120,7 @@ impl Differentiator {
         objective: &Objective,
         gradient: &mut [f32],
     ) -> LossSum {
-        let spec = &self.spec;
+        let spec = self.spec;
         let loaded = Loaded::on(self.device.clone(), spec, weights);
         let entries = spec.layout().entries();
         let params: Vec<BurnTensor<1>> = loaded

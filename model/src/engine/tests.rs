@@ -8,12 +8,13 @@ use super::train::{Batch, Differentiator};
 use super::*;
 use crate::codec::{Activation, Codec};
 use crate::cut::legal_cuts;
+use crate::spec::{Input, ModelSpec, Node};
 use crate::tensor::Tensor;
 use support::{Data, OPS, cnn, mlp, plan, spec};
 
 /// Gradient of one batch from a chosen implementation.
 fn gradient(
-    differentiator: &mut Differentiator,
+    differentiator: &mut Differentiator<'_>,
     spec: &CheckedSpec,
     values: &[f32],
     data: &Data,
@@ -216,8 +217,8 @@ fn wrong_ranges_and_boundaries_are_refused() {
         Boundary::new(vec![Tensor::new(shape.to_vec(), vec![0.0; shape.iter().product()]).unwrap()])
             .unwrap()
     };
-    for range in [0..4, 3..3, 2..1, 5..6, usize::MAX - 1..usize::MAX] {
-        let error = engine.forward(range, &tensor(&[1, 3])).err();
+    for (start, end) in [(0, 4), (3, 3), (2, 1), (5, 6), (usize::MAX - 1, usize::MAX)] {
+        let error = engine.forward(Range { start, end }, &tensor(&[1, 3])).err();
         assert!(matches!(error, Some(EngineError::Range { .. })), "{error:?}");
     }
     for shape in [&[1, 4][..], &[1, 3, 1], &[2]] {
@@ -358,6 +359,92 @@ fn a_model_without_parameters_trains_to_nothing() {
 fn engines_are_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Engine>();
+}
+
+/// Two models on burn's older back end, to the oracle's and the fast path's answers and gradients.
+#[cfg(feature = "ndarray")]
+#[test]
+fn a_second_back_end_agrees() {
+    for spec in [cnn(), mlp(13, 9, "tanh", 3), spec(OPS[0]), spec(OPS[1]), spec(OPS[2])] {
+        let params = support::busy(&spec);
+        let data = Data::regression(&spec, 4);
+        let other = burn::tensor::Device::ndarray();
+        let mut other = Differentiator::Graph(graph::Differentiator::on(other, &spec));
+        let (loss, found) = gradient(&mut other, &spec, params.values(), &data);
+        let mut own = Differentiator::new(&spec, 4);
+        let (own_loss, wanted) = gradient(&mut own, &spec, params.values(), &data);
+        assert!((loss - own_loss).abs() < 1e-4);
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert!((found - wanted).abs() < 1e-4 * (1.0 + wanted.abs()), "{found} {wanted}");
+        }
+    }
+}
+
+/// One node on an image with any small settings, good or bad.
+fn any_op() -> impl Strategy<Value = Op> {
+    let pair = || [1usize..4, 1usize..4];
+    let padding = || [0usize..2, 0usize..2];
+    let conv = (1usize..7, pair(), pair(), padding(), 1usize..3, any::<bool>());
+    prop_oneof![
+        conv.prop_map(|(channels, kernel, stride, padding, groups, bias)| Op::Conv2d {
+            channels,
+            kernel,
+            stride,
+            padding,
+            groups,
+            bias
+        }),
+        (pair(), pair(), pair()).prop_map(|(kernel, stride, padding)| Op::MaxPool2d {
+            kernel,
+            stride,
+            padding
+        }),
+        (pair(), pair()).prop_map(|(kernel, stride)| Op::AvgPool2d { kernel, stride }),
+        (1usize..4).prop_map(|groups| Op::GroupNorm { groups, eps: 1e-5 }),
+        (0usize..7).prop_map(|units| Op::Linear { units, bias: true }),
+        prop::sample::select(vec![
+            Op::GlobalAvgPool,
+            Op::BatchNorm { eps: 1e-5 },
+            Op::LayerNorm { eps: 1e-5 },
+            Op::Softmax,
+            Op::Gelu,
+            Op::Flatten,
+            Op::Reshape { shape: vec![6, 4] },
+        ]),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    /// What the check lets pass runs, forward and backward, with the inferred shapes.
+    #[test]
+    fn checked_models_never_panic(
+        ops in prop::collection::vec(any_op(), 1..4),
+        shape in [1usize..5, 1usize..7, 1usize..7],
+        rows in 1usize..4,
+    ) {
+        let mut before = "x".to_owned();
+        let mut nodes = Vec::new();
+        for (index, op) in ops.into_iter().enumerate() {
+            let name = format!("n{index}");
+            nodes.push(Node { inputs: vec![before], op, name: name.clone() });
+            before = name;
+        }
+        let inputs = vec![Input { name: "x".into(), shape: shape.to_vec() }];
+        let model = |n: usize| {
+            let (inputs, nodes) = (inputs.clone(), nodes[..n].to_vec());
+            ModelSpec { name: "m".into(), inputs, nodes }.check().ok()
+        };
+        // The longest part that is sound.
+        let Some(spec) = (1..=nodes.len()).rev().find_map(model) else { return Ok(()) };
+        let params = support::busy(&spec);
+        let data = Data::regression(&spec, rows);
+        let outputs = Engine::load(&spec, &params).unwrap().outputs(&data.x).unwrap();
+        prop_assert_eq!(outputs.len(), rows * spec.output_width());
+        let mut differentiator = Differentiator::new(&spec, rows);
+        let (loss, gradient) = gradient(&mut differentiator, &spec, params.values(), &data);
+        prop_assert!(loss.is_finite() && gradient.iter().all(|g| g.is_finite()));
+    }
 }
 
 proptest! {

@@ -4,11 +4,12 @@
 
 use zeroize::Zeroizing;
 
+use super::objective::Objective;
 use super::optimizer::Stepper;
 use super::order::order;
 use super::{EngineError, check_variances, fast, graph};
 use crate::limits::BATCH_ELEMENTS_MAX;
-use crate::loss::{LossSum, Objective, TrainData};
+use crate::loss::{LossSum, TrainData};
 use crate::params::{Delta, Params};
 use crate::plan::TrainingPlan;
 use crate::spec::CheckedSpec;
@@ -38,9 +39,9 @@ pub struct TrainOutcome {
 }
 
 /// The gradient of one batch, from either implementation.
-pub(super) enum Differentiator {
+pub(super) enum Differentiator<'a> {
     Fast(fast::Tape),
-    Graph(graph::Differentiator),
+    Graph(graph::Differentiator<'a>),
 }
 
 /// Some rows with their labels and weights, checked before.
@@ -51,8 +52,8 @@ pub(super) struct Batch<'a> {
     pub(super) rows: usize,
 }
 
-impl Differentiator {
-    pub(super) fn new(spec: &CheckedSpec, rows_max: usize) -> Self {
+impl<'a> Differentiator<'a> {
+    pub(super) fn new(spec: &'a CheckedSpec, rows_max: usize) -> Self {
         match fast::Chain::new(spec) {
             Some(chain) => Self::Fast(fast::Tape::new(chain, rows_max)),
             None => Self::Graph(graph::Differentiator::new(spec)),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::infer::{check_shape, output_shape, parameters};
-use super::{ModelSpec, Node, Op, SpecError};
+use super::{ModelSpec, Node, SpecError};
 use crate::digest::{Digest, digest_of};
 use crate::layout::ParamLayout;
 use crate::limits::{INPUTS_MAX, LIVE_MAX, NAME_BYTES_MAX, NODES_MAX, PARAMETERS_MAX};
@@ -157,6 +157,16 @@ impl CheckedSpec {
         &self.sources[node]
     }
 
+    /// Values made before `position` and read at it or later, in their order.
+    pub(crate) fn live(&self, position: usize) -> Vec<usize> {
+        let made = self.n_inputs() + position;
+        (0..made).filter(|&value| self.last_use[value] >= position).collect()
+    }
+}
+
+/// What only the engine asks.
+#[cfg(feature = "engine")]
+impl CheckedSpec {
     pub(crate) fn param_places(&self, node: usize) -> &[usize] {
         &self.params[node]
     }
@@ -164,12 +174,6 @@ impl CheckedSpec {
     /// Whether no node behind `node` reads the value.
     pub(crate) fn is_last_use(&self, value: usize, node: usize) -> bool {
         self.last_use[value] <= node
-    }
-
-    /// Values made before `position` and read at it or later, in their order.
-    pub(crate) fn live(&self, position: usize) -> Vec<usize> {
-        let made = self.n_inputs() + position;
-        (0..made).filter(|&value| self.last_use[value] >= position).collect()
     }
 
     /// Elements of the largest value for one row.
@@ -186,7 +190,7 @@ impl CheckedSpec {
     /// unfolded windows.
     pub(crate) fn work_elements(&self) -> usize {
         let windows = self.spec.nodes.iter().enumerate().map(|(index, node)| match &node.op {
-            Op::Conv2d { kernel, .. } => {
+            super::Op::Conv2d { kernel, .. } => {
                 let [_, h, w] = self.shape(self.n_inputs() + index) else { return 1 };
                 self.shape(self.sources[index][0])[0] * kernel[0] * kernel[1] * h * w
             }
