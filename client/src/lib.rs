@@ -21,6 +21,8 @@ pub mod egress;
 pub mod error;
 pub mod features;
 pub mod ledger;
+#[cfg(feature = "grpc")]
+pub mod node;
 pub mod participant;
 pub mod policy;
 pub mod report;
