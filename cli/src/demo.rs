@@ -112,9 +112,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     screen.step("referee", "scores all models on the test rows it kept (possible only in a demo)");
     let scores = referee::call_score(&stage, &followed.view, arguments.data)?;
-    let measured = federation.measured.clone();
-    let split = split::run(&mut stage, &mut federation, &screen, &followed.view, &measured)?;
-    let audit = audit::run(&mut stage, &mut federation, &screen, &task, &followed)?;
+    let (split, sent) = split::run(&mut stage, &mut federation, &screen, &followed.view)?;
+    let audit = audit::run(&mut stage, &mut federation, &screen, &task, &followed, &sent)?;
 
     let report = stage.path("report.html");
     let outcome = Outcome {

@@ -8,6 +8,7 @@ use super::Data;
 use super::referee::Dealt;
 use super::relay::Line;
 use super::screen::Screen;
+use super::split::{Bytes, Sent};
 use super::stage::{Relay, Stage, free_port};
 
 /// What runs, and what is measured.
@@ -16,6 +17,8 @@ pub(crate) struct Federation {
     pub(crate) sites: Vec<String>,
     /// The site whose bytes, ledger and masked update are shown.
     pub(crate) measured: String,
+    /// What the measured site wrote to its sockets while joining.
+    pub(crate) joining: Sent,
     /// Port on which the partition server will listen.
     pub(crate) partition_port: u16,
 }
@@ -33,6 +36,12 @@ struct Submitted {
     rounds: u32,
 }
 
+/// What `koinon join --format json` prints of its bytes.
+#[derive(Deserialize)]
+struct Joined {
+    transport: Bytes,
+}
+
 impl Federation {
     /// From an empty folder with dealt rows to sixteen nodes that wait for work.
     pub(crate) fn found(stage: &mut Stage, screen: &Screen, dealt: &Dealt) -> anyhow::Result<Federation> {
@@ -48,12 +57,14 @@ impl Federation {
         ])?;
         keep_masked_updates(stage)?;
         stage.start("coordinator", &["coordinator", "run", "--dir", "coordinator"])?;
+        super::split::wait_for(&address)?;
         screen.step("coordinator", format!("listens on {address}; its first task will be to see nothing but sums"));
 
         let relay = start_relay(stage, dealt, port, partition_port)?;
         let measured = dealt.sites.iter().find(|s| s.ends_with("05")).unwrap_or(&dealt.sites[0]).clone();
-        let federation =
-            Federation { relay, sites: dealt.sites.clone(), measured, partition_port };
+        let sites = dealt.sites.clone();
+        let joining = Sent::default();
+        let mut federation = Federation { relay, sites, measured, joining, partition_port };
         federation.join_all(stage)?;
         screen.step(
             "joining",
@@ -64,7 +75,7 @@ impl Federation {
         Ok(federation)
     }
 
-    fn join_all(&self, stage: &Stage) -> anyhow::Result<()> {
+    fn join_all(&mut self, stage: &Stage) -> anyhow::Result<()> {
         let direct = ["operator", "partition"].map(|name| (name, name.to_owned(), None));
         let sites = self.sites.iter().map(|s| Ok(("client", s.clone(), Some(self.relay.port(s)?))));
         let members = direct.into_iter().map(Ok).chain(sites);
@@ -76,7 +87,13 @@ impl Federation {
                 words.extend(["--address", through]);
             }
             let token = stage.call(&words)?;
-            stage.call(&["join", last_line(&token), "--dir", &name]).with_context(|| format!("{name} could not join"))?;
+            let printed = stage
+                .call(&["join", last_line(&token), "--dir", &name, "--format", "json"])
+                .with_context(|| format!("{name} could not join"))?;
+            if name == self.measured {
+                let joined: Joined = serde_json::from_str(last_line(&printed))?;
+                self.joining = Sent::from(joined.transport);
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! Nothing in the shipped programs knows of this: the relay slows a line down, the demo looks at the same status that an
 //! operator can look at, and a supervisor starts again what died, as a service manager would.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -39,6 +40,8 @@ pub(crate) struct FaultPlan {
 pub(crate) struct Followed {
     pub(crate) view: TaskView,
     pub(crate) faults: Faults,
+    /// Every version that the coordinator named as the newest while the task ran.
+    pub(crate) seen_versions: BTreeSet<String>,
 }
 
 /// What a client's `status.json` says of an upload.
@@ -70,6 +73,7 @@ struct Follower<'a> {
     faults: Faults,
     /// Wall clock of the faults, Unix milliseconds.
     moments: Vec<(u64, String)>,
+    seen_versions: BTreeSet<String>,
     shown: usize,
     began: bool,
 }
@@ -96,6 +100,7 @@ pub(crate) fn follow(
         coordinator,
         faults: Faults::default(),
         moments: Vec::new(),
+        seen_versions: BTreeSet::new(),
         shown: 0,
         began: false,
     };
@@ -111,7 +116,7 @@ pub(crate) fn follow(
         let reason = format!("the task ended as {}: {}", view.state, view.reason);
         return Err(fail(Exit::Task, reason));
     }
-    Ok(Followed { faults: follower.faults, view })
+    Ok(Followed { faults: follower.faults, seen_versions: follower.seen_versions, view })
 }
 
 impl Follower<'_> {
@@ -149,6 +154,9 @@ impl Follower<'_> {
             self.screen.round(round);
         }
         self.shown = self.shown.max(view.history.len());
+        if !view.version.is_empty() {
+            self.seen_versions.insert(view.version.clone());
+        }
         let now = match view.phase.as_str() {
             "reporting" => format!("reporting {}/{}", view.accepted, view.cohort),
             "training" => format!("training {}/{}", view.ready, view.cohort),

@@ -1,0 +1,242 @@
+//! `koinon client`: the node beside a site's data, and what the site's people do with it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use koinon_client::node::status::NodeStatus;
+use koinon_client::node::{self, NodeError, Options, check, config, control, offers};
+use koinon_client::policy::Policy;
+use koinon_proto::{Digest, TaskManifest};
+
+use crate::exit::{Exit, OrExit as _, fail};
+use crate::output::{Format, say, say_json, thousands};
+
+/// A site's folder.
+#[derive(clap::Args)]
+pub(crate) struct SiteDir {
+    /// The folder that `koinon join` made.
+    #[arg(long = "dir", default_value = ".")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Look at everything between this site and the first round, and say how to mend what is not right.
+    Check {
+        #[command(flatten)]
+        site: SiteDir,
+        /// Text or JSON.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Show the tasks on offer; with a digest, approve that task and nothing else.
+    Approve {
+        /// The task's digest; its first characters do when the task is on offer.
+        task: Option<String>,
+        #[command(flatten)]
+        site: SiteDir,
+    },
+    /// Permit one cut of one model for split inference, in policy.toml.
+    PermitCut {
+        /// Digest of the model's version, or of its spec.
+        model: String,
+        /// Position of the cut, as `koinon model cuts` numbers it.
+        cut: u32,
+        #[command(flatten)]
+        site: SiteDir,
+    },
+    /// Run the node until it is asked to stop.
+    Run {
+        #[command(flatten)]
+        site: SiteDir,
+        /// Keep the plaintext of everything that leaves in this folder, one file a ledger entry.
+        #[arg(long)]
+        transcript: Option<PathBuf>,
+    },
+    /// What the node does right now.
+    Status {
+        #[command(flatten)]
+        site: SiteDir,
+        /// Text or JSON.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Take part in no further round until `resume`; a running round is finished.
+    Pause {
+        #[command(flatten)]
+        site: SiteDir,
+    },
+    /// Take part again.
+    Resume {
+        #[command(flatten)]
+        site: SiteDir,
+    },
+    /// End this site's part for good: the node stops and does not start again.
+    Leave {
+        #[command(flatten)]
+        site: SiteDir,
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// What left this site.
+    #[command(subcommand)]
+    Ledger(super::ledger::Command),
+}
+
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Check { site, format } => check(&site.dir, format),
+        Command::Approve { task: Some(task), site } => approve(&site.dir, &task),
+        Command::Approve { task: None, site } => offered(&site.dir),
+        Command::PermitCut { model, cut, site } => permit_cut(&site.dir, &model, cut),
+        Command::Run { site, transcript } => start(&site.dir, transcript),
+        Command::Status { site, format } => status(&site.dir, format),
+        Command::Pause { site } => control::pause(&site.dir).or_code(NodeError::exit_code),
+        Command::Resume { site } => control::resume(&site.dir).or_code(NodeError::exit_code),
+        Command::Leave { site, yes } => leave(&site.dir, yes),
+        Command::Ledger(command) => super::ledger::run(command),
+    }
+}
+
+fn start(dir: &Path, transcript: Option<PathBuf>) -> anyhow::Result<()> {
+    super::log_to_stderr();
+    let options = Options { transcript, ..Options::default() };
+    super::runtime()?.block_on(async {
+        node::run(dir, &options, super::asked_to_stop()).await.or_code(NodeError::exit_code)
+    })
+}
+
+fn check(dir: &Path, format: Format) -> anyhow::Result<()> {
+    let findings = super::runtime()?.block_on(check::check(dir));
+    if format == Format::Json {
+        say_json(&findings)?;
+    } else {
+        for f in &findings {
+            say(format!("{} {:<13} {}", if f.ok { "✓" } else { "✗" }, f.area, f.text));
+        }
+    }
+    match findings.iter().find(|f| !f.ok) {
+        None => Ok(()),
+        Some(first) => {
+            let error = anyhow::anyhow!("{} is not right: see above how to mend it", first.area);
+            Err(error).or_code(|_| first.exit_code)
+        }
+    }
+}
+
+/// The tasks on offer: digest and manifest.
+fn offers_of(dir: &Path) -> anyhow::Result<Vec<(String, TaskManifest)>> {
+    let Ok(entries) = std::fs::read_dir(dir.join(offers::FOLDER)) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for path in entries.filter_map(Result::ok).map(|e| e.path()) {
+        let bytes = std::fs::read(&path).or_exit(Exit::State)?;
+        let manifest = TaskManifest::parse_json(&bytes).with_context(|| path.display().to_string()).or_exit(Exit::State)?;
+        found.push((Digest::of(&bytes).to_string(), manifest));
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+fn offered(dir: &Path) -> anyhow::Result<()> {
+    let policy_path = config::load(dir).or_code(NodeError::exit_code)?.policy;
+    let policy = control::read_policy(&policy_path).or_code(NodeError::exit_code)?;
+    let found = offers_of(dir)?;
+    if found.is_empty() {
+        say("no task is on offer; the running node fetches them from the coordinator");
+    }
+    for (digest, m) in found {
+        let approved = digest.parse().is_ok_and(|d| policy.approves(&d));
+        say(format!("{digest}  {}", if approved { "approved" } else { "not approved" }));
+        say(format!("  {}: {:?}, {} rounds, {} to {} sites", m.name, m.kind, m.rounds, m.cohort.min, m.cohort.max));
+        let e = m.encoding;
+        say(format!("  clip {} (L2), {} a coordinate, {} binary digits; model {}", e.clip_l2, e.update_bound, e.frac_bits,
+            m.model.map_or_else(|| "none".into(), |d| d.short())));
+    }
+    Ok(())
+}
+
+fn approve(dir: &Path, task: &str) -> anyhow::Result<()> {
+    let policy = config::load(dir).or_code(NodeError::exit_code)?.policy;
+    let found = offers_of(dir)?;
+    let mut matching = found.iter().filter(|(d, _)| d.starts_with(task));
+    let (digest, name) = match (task.parse::<Digest>(), matching.next(), matching.next()) {
+        (Ok(digest), Some((_, m)), _) => (digest, m.name.clone()),
+        (Ok(digest), None, _) => (digest, String::from("approved before it was offered")),
+        (Err(_), Some((d, m)), None) => {
+            (d.parse().map_err(|_| fail(Exit::State, "an offer has a bad name"))?, m.name.clone())
+        }
+        (Err(_), Some(_), Some(_)) => return Err(fail(Exit::Usage, format!("several offers begin with {task}; give more of it"))),
+        (Err(_), None, _) => {
+            return Err(fail(Exit::Usage, format!("no task on offer begins with {task}; `koinon client approve` without a digest shows them, a digest has 64 hex digits")));
+        }
+    };
+    control::approve(&policy, &digest, &name).or_code(NodeError::exit_code)?;
+    say(format!("approved {digest} in {}", policy.display()));
+    Ok(())
+}
+
+fn permit_cut(dir: &Path, model: &str, cut: u32) -> anyhow::Result<()> {
+    let model: Digest = model.parse().map_err(|_| fail(Exit::Usage, "the model is named by 64 hex digits; `koinon model inspect` shows them"))?;
+    if cut == 0 {
+        return Err(fail(Exit::Usage, "cut 0 would send the raw rows; `koinon model cuts` shows the legal ones"));
+    }
+    let path = config::load(dir).or_code(NodeError::exit_code)?.policy;
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(&path).with_context(|| shown.clone()).or_exit(Exit::Config)?;
+    let policy = Policy::parse(&text, &shown).or_exit(Exit::Config)?;
+    if policy.split.iter().any(|s| s.model == model && s.cuts.contains(&cut)) {
+        say(format!("cut {cut} is permitted already"));
+        return Ok(());
+    }
+    let text = format!("{}\n\n[[split]]\nmodel = \"{model}\"\ncuts = [{cut}]\n", text.trim_end());
+    Policy::parse(&text, &shown).or_exit(Exit::Config)?;
+    super::consortium::replace(&path, text.as_bytes(), 0o644)?;
+    say(format!("permitted cut {cut} of {} in {shown}", model.short()));
+    Ok(())
+}
+
+fn status(dir: &Path, format: Format) -> anyhow::Result<()> {
+    config::load(dir).or_code(NodeError::exit_code)?;
+    let path = dir.join(node::status::FILE);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|e| fail(Exit::Config, format!("{}: {e}; the node has not run here yet", path.display())))?;
+    if format == Format::Json {
+        say(text.trim_end());
+        return Ok(());
+    }
+    let s: NodeStatus = serde_json::from_str(&text).with_context(|| path.display().to_string()).or_exit(Exit::State)?;
+    let state = match (s.running, s.connected, s.paused) {
+        (false, ..) => "stopped",
+        (_, _, true) => "paused",
+        (_, true, _) => "connected",
+        (_, false, _) => "not connected",
+    };
+    say(format!("node      {state}, process {}", s.pid));
+    if let Some(problem) = s.problem {
+        say(format!("problem   {problem}"));
+    }
+    say(format!("round     {} ({}), {} done since the start", s.round, s.phase, s.rounds_done));
+    if let Some(upload) = s.upload {
+        say(format!("upload    {} of {} chunks acknowledged", upload.acknowledged, upload.total));
+    }
+    if !s.last_outcome.is_empty() {
+        say(format!("last      {}", s.last_outcome));
+    }
+    for task in s.awaiting_approval {
+        say(format!("waiting   for an approval: koinon client approve {task}"));
+    }
+    say(format!("ledger    {} entries; {} bytes left since the start, {} on the wire", s.ledger.entries, thousands(s.ledger.bytes), thousands(s.transport.written)));
+    Ok(())
+}
+
+fn leave(dir: &Path, yes: bool) -> anyhow::Result<()> {
+    config::load(dir).or_code(NodeError::exit_code)?;
+    if !yes {
+        return Err(fail(Exit::Usage, "this cannot be undone: the node stops and never starts again in this folder; add --yes to do it"));
+    }
+    control::leave(dir).or_code(NodeError::exit_code)?;
+    say("left; ask the consortium to revoke this member with: koinon roster revoke NAME");
+    Ok(())
+}
