@@ -1,0 +1,296 @@
+//! What follows: rounds begin, move on and end, tasks end.
+//!
+//! After every event each open task is asked for its next step until none has one. A step is one
+//! decision, so that a crash between any two of them leaves a state from which the rest follows.
+//! Start at [`Coordinator::advance`].
+
+use std::collections::BTreeSet;
+
+use koinon_aggregation::{OpenError, PROTOCOL_VERSION, SessionPlan};
+use koinon_proto::{Digest, Millis, SiteId, context, session_id};
+use rand::CryptoRng;
+
+use super::{Coordinator, Out, keys};
+use crate::cohort::{Draw, choose};
+use crate::event::{Effect, codes};
+use crate::figures::Figures;
+use crate::record::Change;
+use crate::round::selection::{Present, Selected};
+use crate::round::{Kind, Live, Round, Turn};
+use crate::task::Next;
+use crate::task::material::Settled;
+
+impl Coordinator {
+    /// Does all that follows now.
+    pub(super) fn advance(&mut self, out: &mut Out, rng: &mut dyn CryptoRng) {
+        loop {
+            let select = std::mem::take(&mut self.stirred);
+            let open: Vec<Digest> = self.state.open().map(|(digest, _)| *digest).collect();
+            for task in &open {
+                while self.step(out, rng, task, select) {}
+            }
+            if !self.stirred {
+                return;
+            }
+        }
+    }
+
+    /// One decision about a task; `false` when there is none to make now.
+    fn step(
+        &mut self,
+        out: &mut Out,
+        rng: &mut dyn CryptoRng,
+        digest: &Digest,
+        select: bool,
+    ) -> bool {
+        let Some(task) = self.state.tasks.get(digest) else { return false };
+        if let Some(round) = &task.round {
+            let live = self.live.get_mut(digest).expect("a running round has its session");
+            return match round.turn(self.now, live) {
+                Turn::Wait(until_ms) => self.wait(digest, Some(until_ms)),
+                Turn::Go(change) => self.proceed(out, digest, change),
+                Turn::Open => self.open(out, digest),
+                Turn::Abandon(reason) => self.abandon(out, digest, reason),
+            };
+        }
+        match task.next() {
+            Next::Nothing => self.wait(digest, None),
+            Next::Coast => self.coast(out, digest),
+            Next::End { failure, note } => {
+                self.decide(out, Change::TaskEnded { task: *digest, failure, note });
+                self.forget_task(digest)
+            }
+            Next::Round { kind, round, attempt } if select => {
+                self.select(out, rng, digest, (kind, round, attempt))
+            }
+            Next::Round { .. } => false,
+        }
+    }
+
+    /// Nothing to do for a task before that time.
+    fn wait(&mut self, digest: &Digest, until_ms: Option<Millis>) -> bool {
+        match until_ms {
+            Some(until_ms) => self.deadlines.insert(*digest, until_ms),
+            None => self.deadlines.remove(digest),
+        };
+        false
+    }
+
+    /// Invites a cohort, if enough sites are there and no more are waited for.
+    fn select(
+        &mut self,
+        out: &mut Out,
+        rng: &mut dyn CryptoRng,
+        digest: &Digest,
+        (kind, round, attempt): (Kind, u32, u32),
+    ) -> bool {
+        let (present, paused_until_ms) = self.present(digest);
+        let manifest = &self.state.tasks[digest].manifest;
+        let (plan, grace_ms) = (manifest.cohort, manifest.grace_ms);
+        let selection = self.selections.entry(*digest).or_default();
+        let candidates = match selection.turn(plan, grace_ms, present, self.now) {
+            Selected::TooFew => return self.wait(digest, paused_until_ms),
+            Selected::Wait(until_ms) => return self.wait(digest, Some(until_ms)),
+            Selected::Candidates(candidates) => candidates,
+        };
+        let draw = Draw { seed: manifest.seed, round, attempt };
+        let cohort = choose(draw, candidates, usize::from(plan.max));
+        let terms = Begin { kind, round, attempt, cohort };
+        self.begin(out, rng, digest, terms)
+    }
+
+    fn begin(
+        &mut self,
+        out: &mut Out,
+        rng: &mut dyn CryptoRng,
+        digest: &Digest,
+        Begin { kind, round, attempt, cohort }: Begin,
+    ) -> bool {
+        let task = &self.state.tasks[digest];
+        let (version, fitted) = match kind {
+            Kind::Statistics => (None, None),
+            Kind::Train | Kind::Evaluate => (task.version, task.fitted),
+        };
+        let mut random = [0; 32];
+        rng.fill_bytes(&mut random);
+        let session = session_id(digest, round, attempt, &random);
+        let about = context(digest, kind.to_wire(), round, version.as_ref(), fitted.as_ref());
+        let roster = self.roster.as_ref().expect("candidates are members of a roster");
+        let encoding = self.materials[digest].encoding(&task.manifest, kind);
+        let plan = SessionPlan {
+            protocol_version: PROTOCOL_VERSION,
+            session: session.0,
+            context: about,
+            roster: roster.digest(),
+            encoding: encoding.expect("every encoding of a task is checked when it is submitted"),
+            n_min: task.manifest.cohort.min,
+        };
+        let bytes = plan.to_bytes().into();
+        let live = Live::new(plan, keys(roster, cohort.iter()));
+        let live = live.expect("a manifest's floor and ceiling are those of a plan");
+        self.live.insert(*digest, live);
+        let task = *digest;
+        let change =
+            Change::RoundStarted { task, kind, round, attempt, session, plan: bytes, cohort };
+        self.decide(out, change);
+        let cohort: Vec<SiteId> = self.running(digest).terms.cohort.iter().cloned().collect();
+        self.tell(out, digest, &cohort);
+        true
+    }
+
+    /// Ends a phase, and tells everybody who was in it what comes now, also that it goes on without
+    /// them.
+    fn proceed(&mut self, out: &mut Out, digest: &Digest, change: Change) -> bool {
+        let before: Vec<SiteId> = self.running(digest).inside().into_iter().cloned().collect();
+        self.decide(out, change);
+        self.tell(out, digest, &before);
+        true
+    }
+
+    /// Posts to each of these sites the newest of its mail.
+    pub(super) fn tell(&mut self, out: &mut Out, digest: &Digest, sites: &[SiteId]) {
+        for site in sites {
+            let live = &self.live[digest];
+            if let Some(message) = self.running(digest).mail(self.now, live, site).pop() {
+                self.post(out, site, message);
+            }
+        }
+    }
+
+    /// Opens the sum, and makes of it what the round was for.
+    fn open(&mut self, out: &mut Out, digest: &Digest) -> bool {
+        let round = self.running(digest);
+        let (kind, version) = (round.terms.kind, round.terms.version);
+        let bytes_up = round.updates().iter().map(|update| update.bytes).sum();
+        let sum = match self.live[digest].session.open() {
+            Ok((sum, _transcript)) => sum,
+            Err(error) => {
+                self.name_culprit(out, digest, &error);
+                return self.abandon(out, digest, codes::UNOPENED);
+            }
+        };
+        let material = self.materials.get_mut(digest).expect("an open task has its material");
+        let Settled { result, optimizer, blobs } = match material.settle(kind, version, &sum) {
+            Ok(settled) => settled,
+            Err(reason) => return self.abandon(out, digest, reason),
+        };
+        out.blobs.extend(blobs);
+        let ended = round_of(&self.state.tasks[digest].round);
+        let figures = Figures::read(&sum, bytes_up);
+        self.decide(out, Change::Committed { task: *digest, result, optimizer, figures });
+        self.conclude(out, digest, &ended)
+    }
+
+    /// Writes down who is to blame, where that can be known.
+    fn name_culprit(&mut self, out: &mut Out, digest: &Digest, error: &OpenError) {
+        let OpenError::FalseDealer { site } = error else { return };
+        let Ok(site) = SiteId::new(site.clone()) else { return };
+        self.decline(out, digest, &site, error.code());
+    }
+
+    /// A site is left out of the running round; it is not asked for the next attempts for a while,
+    /// unless it checks in again.
+    pub(super) fn decline(&mut self, out: &mut Out, digest: &Digest, site: &SiteId, code: &str) {
+        if let Ok(Some(change)) = self.running(digest).on_decline(site, code) {
+            self.decide(out, change);
+        }
+        self.live.get_mut(digest).and_then(|live| live.uploads.remove(site));
+        let budget_ms = self.state.tasks[digest].manifest.budget_ms;
+        if let Some(connection) = self.connections.get_mut(site) {
+            connection.pauses.insert(*digest, self.now.saturating_add(budget_ms));
+        }
+    }
+
+    fn abandon(&mut self, out: &mut Out, digest: &Digest, reason: &str) -> bool {
+        let ended = round_of(&self.state.tasks[digest].round);
+        self.decide(out, Change::Abandoned { task: *digest, reason: reason.to_owned() });
+        self.conclude(out, digest, &ended)
+    }
+
+    /// After a round ended: the cohort is told, and what only the round needed goes.
+    pub(super) fn conclude(&mut self, out: &mut Out, digest: &Digest, ended: &Round) -> bool {
+        self.live.remove(digest);
+        self.deadlines.remove(digest);
+        self.stirred = true;
+        for site in &ended.terms.cohort {
+            if let Some(outcome) = self.state.outcomes.get(site) {
+                let message = outcome.to_wire();
+                self.post(out, site, message);
+            }
+        }
+        let forget =
+            |update: crate::round::reporting::Update| Effect::Forget { digest: update.blob };
+        out.rest.extend(ended.updates().into_iter().map(forget));
+        true
+    }
+
+    /// The parameters are spent: a step on momentum alone, or the task has failed.
+    fn coast(&mut self, out: &mut Out, digest: &Digest) -> bool {
+        let task = &self.state.tasks[digest];
+        let (version, end) = (task.version, task.give_up(Kind::Train));
+        let material = self.materials.get_mut(digest).expect("an open task has its material");
+        if let Some(Settled { result, optimizer, blobs }) = material.coast(version) {
+            out.blobs.extend(blobs);
+            self.decide(out, Change::Coasted { task: *digest, version: result, optimizer });
+            return true;
+        }
+        let Next::End { failure, note } = end else { return false };
+        self.decide(out, Change::TaskEnded { task: *digest, failure, note });
+        self.forget_task(digest)
+    }
+
+    /// What only a task that has not ended needs.
+    pub(super) fn forget_task(&mut self, digest: &Digest) -> bool {
+        self.materials.remove(digest);
+        self.selections.remove(digest);
+        self.deadlines.remove(digest);
+        false
+    }
+
+    /// Who can be invited to a task's round now, and when the first paused site may be asked again.
+    pub(super) fn present(&self, digest: &Digest) -> (Present, Option<Millis>) {
+        let Some(signed) = &self.roster else {
+            return (Present { ready: BTreeSet::new(), members: 0 }, None);
+        };
+        let busy: BTreeSet<&SiteId> = self.state.rounds().flat_map(|(_, r)| r.inside()).collect();
+        let roster = Digest(signed.digest());
+        let mut ready = BTreeSet::new();
+        let mut paused_until_ms: Option<Millis> = None;
+        for (site, connection) in &self.connections {
+            let wanted = connection.check_in.as_ref().is_some_and(|check_in| {
+                check_in.roster == roster && check_in.tasks.contains(digest)
+            });
+            if !wanted || busy.contains(site) || self.key_of(site).is_none() {
+                continue;
+            }
+            match connection.pauses.get(digest) {
+                Some(&until_ms) if until_ms > self.now => {
+                    paused_until_ms = Some(paused_until_ms.map_or(until_ms, |p| p.min(until_ms)));
+                }
+                _ => {
+                    ready.insert(site.clone());
+                }
+            }
+        }
+        let members = signed.roster().clients_at(Some(self.now)).members().count();
+        (Present { ready, members }, paused_until_ms)
+    }
+
+    /// The running round of a task that has one.
+    fn running(&self, digest: &Digest) -> &Round {
+        let round = self.state.tasks.get(digest).and_then(|task| task.round.as_ref());
+        round.expect("only asked for tasks with a running round")
+    }
+}
+
+/// What a round begins with.
+struct Begin {
+    kind: Kind,
+    round: u32,
+    attempt: u32,
+    cohort: Vec<SiteId>,
+}
+
+fn round_of(round: &Option<Round>) -> Round {
+    round.clone().expect("only asked for tasks with a running round")
+}

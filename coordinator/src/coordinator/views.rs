@@ -1,0 +1,85 @@
+//! Read-only views for operators and for the driver. Nothing is decided here.
+
+use koinon_aggregation::Signer as _;
+use koinon_aggregation::roster::SignedRoster;
+use koinon_proto::task::TaskManifest;
+use koinon_proto::{Digest, wire};
+
+use super::Coordinator;
+use crate::task::material::named;
+use crate::task::view::Presence;
+
+/// Most names in a view of who is waited for.
+const MISSING_MAX: usize = 64;
+
+impl Coordinator {
+    /// A task as operators see it.
+    #[must_use]
+    pub fn status(&self, task: &Digest) -> Option<wire::TaskStatus> {
+        let entry = self.state.tasks.get(task)?;
+        Some(entry.to_wire(task, || self.presence(task)))
+    }
+
+    /// All tasks in the order in which they were submitted.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<wire::TaskStatus> {
+        self.state.order.iter().filter_map(|task| self.status(task)).collect()
+    }
+
+    /// All versions, in order of digest.
+    #[must_use]
+    pub fn versions(&self) -> Vec<wire::Version> {
+        self.state.registry.to_wire()
+    }
+
+    /// Enrolments that wait for a roster, the roster in force, and the coordinator's own key.
+    #[must_use]
+    pub fn pending(&self) -> wire::PendingReply {
+        let roster = self.roster.as_ref();
+        wire::PendingReply {
+            enrolments: self.state.members.pending(roster).collect(),
+            roster: roster.map(|signed| signed.bytes().to_vec()).unwrap_or_default(),
+            coordinator_key: self.setup.identity.public().to_vec(),
+        }
+    }
+
+    /// The roster in force.
+    #[must_use]
+    pub fn roster(&self) -> Option<&SignedRoster> {
+        self.roster.as_ref()
+    }
+
+    /// Whether members may download this blob. Masked updates and the optimizer's state are not for
+    /// anybody.
+    #[must_use]
+    pub fn serves(&self, digest: &Digest) -> bool {
+        let state = &self.state;
+        state.members.roster == Some(*digest)
+            || state.registry.get(digest).is_some()
+            || state
+                .tasks
+                .values()
+                .any(|task| task.fitted == Some(*digest) || named(&task.manifest).contains(digest))
+    }
+
+    fn presence(&self, task: &Digest) -> Presence {
+        let (present, _) = self.present(task);
+        let members = self.roster.iter().flat_map(|signed| {
+            signed.roster().clients_at(Some(self.now)).members().map(|member| member.name.clone())
+        });
+        let missing = members.filter(|name| !present.ready.contains(name.as_str()));
+        let grace_ms = self.state.tasks[task].manifest.grace_ms;
+        let selection = self.selections.get(task);
+        Presence {
+            selecting: selection.is_some_and(|s| s.waits_until(grace_ms).is_some()),
+            missing: missing.take(MISSING_MAX).collect(),
+        }
+    }
+}
+
+/// The digests of the blobs that a manifest names: what the driver adds to
+/// [`Event::Submit`](crate::Event::Submit) from its store. Empty when it is no manifest.
+#[must_use]
+pub fn named_blobs(manifest: &[u8]) -> Vec<Digest> {
+    TaskManifest::parse_json(manifest).map(|manifest| named(&manifest)).unwrap_or_default()
+}

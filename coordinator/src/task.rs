@@ -1,0 +1,262 @@
+//! A task's life: which round comes next, which version is best, and when it is over.
+//!
+//! Statistics first, because a version without its fitted features answers nothing; then the training
+//! rounds, each from the version before; at the end an evaluation of the last version. A round is
+//! tried again with a new session until its attempts are used up, with one exception. When reveals had
+//! left, every honest site counts the parameters as spent and refuses a second session on them. Then
+//! the server optimizer takes a step on its momentum alone, if it has any, and the round is tried on
+//! that version; else the task fails with [`codes::SPENT`]. A task that trained its rounds and only
+//! lacks its last evaluation is done nevertheless.
+//!
+//! This is the durable part. What is derived from blobs is in [`material`]. Start at [`Task::next`].
+
+pub(crate) mod material;
+pub(crate) mod view;
+
+use koinon_proto::task::TaskKind;
+use koinon_proto::{Digest, Millis, TaskManifest};
+use serde::Serialize;
+
+use crate::event::codes;
+use crate::figures::{Figure, Figures};
+use crate::record::Bytes;
+use crate::round::{Kind, Round};
+
+/// A task as the journal knows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Task {
+    /// The manifest, verbatim.
+    pub(crate) bytes: Bytes,
+    pub(crate) manifest: TaskManifest,
+    pub(crate) end: Option<End>,
+    /// The parameters that the next round starts from.
+    pub(crate) version: Option<Digest>,
+    /// The server optimizer's state, if it has one.
+    pub(crate) optimizer: Option<Digest>,
+    pub(crate) fitted: Option<Digest>,
+    /// Training rounds committed.
+    pub(crate) trained: u32,
+    /// Attempts begun at the next round.
+    attempts: u32,
+    /// Why the last attempt was abandoned.
+    last_failure: Option<String>,
+    /// Whether the next round's parameters are spent.
+    spent: bool,
+    /// Why training stops before its last round.
+    stopped: Option<String>,
+    evaluated: bool,
+    best: Option<Best>,
+    pub(crate) round: Option<Round>,
+    history: Vec<Summary>,
+    pub(crate) abandoned: u64,
+    /// Masked updates of the last round that is over: told to the driver again after a crash.
+    pub(crate) stale: Vec<Digest>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) enum End {
+    Done(Option<String>),
+    Failed(String),
+    Cancelled,
+}
+
+/// The version with the lowest validation loss so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Best {
+    version: Digest,
+    loss: Figure,
+    /// Measurements since, without a better one.
+    since: u32,
+}
+
+/// One attempt at a round that is over.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Summary {
+    kind: Kind,
+    round: u32,
+    attempt: u32,
+    /// The reason of the abandonment; none when it committed.
+    abandoned: Option<String>,
+    result: Option<Digest>,
+    started_ms: Millis,
+    ended_ms: Millis,
+    figures: Figures,
+}
+
+/// What a task without a running round does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It has ended.
+    Nothing,
+    /// This round, as soon as sites are there.
+    Round { kind: Kind, round: u32, attempt: u32 },
+    /// A step on momentum alone, because the parameters are spent.
+    Coast,
+    /// The end.
+    End { failure: Option<String>, note: Option<String> },
+}
+
+impl Task {
+    pub(crate) fn new(
+        bytes: Bytes,
+        manifest: TaskManifest,
+        version: Option<Digest>,
+        fitted: Option<Digest>,
+    ) -> Self {
+        Self {
+            bytes,
+            manifest,
+            end: None,
+            version,
+            optimizer: None,
+            fitted,
+            trained: 0,
+            attempts: 0,
+            last_failure: None,
+            spent: false,
+            stopped: None,
+            evaluated: false,
+            best: None,
+            round: None,
+            history: Vec::new(),
+            abandoned: 0,
+            stale: Vec::new(),
+        }
+    }
+
+    /// What comes next, when no round is running.
+    pub(crate) fn next(&self) -> Next {
+        if self.end.is_some() || self.round.is_some() {
+            return Next::Nothing;
+        }
+        let Some((kind, round)) = self.ahead() else {
+            return Next::End { failure: None, note: self.stopped.clone() };
+        };
+        if self.spent && kind == Kind::Train && self.attempts < self.manifest.attempts_max {
+            return Next::Coast;
+        }
+        if self.spent || self.attempts >= self.manifest.attempts_max {
+            return self.give_up(kind);
+        }
+        Next::Round { kind, round, attempt: self.attempts + 1 }
+    }
+
+    /// How the task ends when the round ahead cannot be had.
+    pub(crate) fn give_up(&self, kind: Kind) -> Next {
+        let last = self.last_failure.as_deref().unwrap_or(codes::TOO_FEW);
+        let reason = if self.spent { codes::SPENT } else { last };
+        if kind == Kind::Evaluate && self.manifest.kind == TaskKind::Train {
+            let note = format!("the last version was not evaluated: {reason}");
+            return Next::End { failure: None, note: Some(note) };
+        }
+        Next::End { failure: Some(reason.to_owned()), note: None }
+    }
+
+    /// The kind and number of the round that is due; none when all are done.
+    fn ahead(&self) -> Option<(Kind, u32)> {
+        if self.fitted.is_none() {
+            return Some((Kind::Statistics, 0));
+        }
+        let training = self.trained < self.manifest.rounds && self.stopped.is_none();
+        match self.manifest.kind {
+            TaskKind::Train if training => Some((Kind::Train, self.trained + 1)),
+            TaskKind::Train | TaskKind::Evaluate if !self.evaluated => {
+                Some((Kind::Evaluate, self.trained + 1))
+            }
+            _ => None,
+        }
+    }
+
+    /// The version with the lowest validation loss; before any is known, the newest.
+    pub(crate) fn best_version(&self) -> Option<Digest> {
+        self.best.map(|best| best.version).or(self.version)
+    }
+
+    /// A round begins.
+    pub(crate) fn start(&mut self, round: Round) {
+        self.attempts = round.terms.attempt;
+        self.round = Some(round);
+    }
+
+    /// The running round committed. `None` when there is none.
+    pub(crate) fn commit(
+        &mut self,
+        at_ms: Millis,
+        result: Digest,
+        optimizer: Option<Digest>,
+        figures: Figures,
+    ) -> Option<Round> {
+        let round = self.round.take()?;
+        if let (Some(version), Some(validation)) = (round.terms.version, figures.validation) {
+            self.measure(version, validation.loss);
+        }
+        match round.terms.kind {
+            Kind::Statistics => self.fitted = Some(result),
+            Kind::Evaluate => self.evaluated = true,
+            Kind::Train => {
+                self.trained = round.terms.round;
+                self.optimizer = optimizer;
+                if self.version == Some(result) {
+                    // The sites will not train twice on the same parameters, and need not.
+                    self.stopped = Some("training stopped early: nothing changes any more".into());
+                }
+                self.version = Some(result);
+            }
+        }
+        (self.attempts, self.last_failure, self.spent) = (0, None, false);
+        self.note(&round, at_ms, Ok(result), figures);
+        Some(round)
+    }
+
+    /// The running round is abandoned. `None` when there is none.
+    pub(crate) fn abandon(&mut self, at_ms: Millis, reason: &str) -> Option<Round> {
+        let round = self.round.take()?;
+        self.spent |= round.spends();
+        self.last_failure = Some(reason.to_owned());
+        self.abandoned += 1;
+        let bytes_up = round.updates().iter().map(|update| update.bytes).sum();
+        let figures = Figures { bytes_up, ..Figures::default() };
+        self.note(&round, at_ms, Err(reason), figures);
+        Some(round)
+    }
+
+    /// The parameters were moved on without a sum: the round may be tried again.
+    pub(crate) fn coast(&mut self, version: Digest, optimizer: Option<Digest>) {
+        (self.version, self.optimizer, self.spent) = (Some(version), optimizer, false);
+    }
+
+    fn measure(&mut self, version: Digest, loss: Figure) {
+        let better = self.best.is_none_or(|best| loss < best.loss);
+        let since = self.best.map_or(0, |best| best.since + 1);
+        self.best = match self.best {
+            Some(best) if !better => Some(Best { since, ..best }),
+            _ => Some(Best { version, loss, since: 0 }),
+        };
+        let patience = self.manifest.patience.filter(|_| !better);
+        if patience.is_some_and(|patience| since >= patience) && self.stopped.is_none() {
+            let note = format!("training stopped early: no better loss in {since} rounds");
+            self.stopped = Some(note);
+        }
+    }
+
+    fn note(
+        &mut self,
+        round: &Round,
+        at_ms: Millis,
+        outcome: Result<Digest, &str>,
+        figures: Figures,
+    ) {
+        self.stale = round.updates().iter().map(|update| update.blob).collect();
+        self.history.push(Summary {
+            kind: round.terms.kind,
+            round: round.terms.round,
+            attempt: round.terms.attempt,
+            abandoned: outcome.err().map(str::to_owned),
+            result: outcome.ok(),
+            started_ms: round.terms.started_ms,
+            ended_ms: at_ms,
+            figures,
+        });
+    }
+}
