@@ -11,7 +11,7 @@
 //! be resumed: masking or signing twice would undo the protection.
 //!
 //! A step cannot be taken twice:
-//! ```compile_fail
+//! ```compile_fail,E0382
 //! fn twice(keyed: koinon_aggregation::client::Keyed, a: koinon_aggregation::Encoded,
 //!          b: koinon_aggregation::Encoded, signer: &dyn koinon_aggregation::Signer) {
 //!     let first = keyed.mask(a, signer);

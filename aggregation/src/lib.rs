@@ -93,6 +93,8 @@ pub mod signer;
 mod stream;
 mod transcript;
 mod update;
+#[cfg(test)]
+mod vectors;
 
 pub use codec::{CodecError, NAME_BYTES_MAX, is_name};
 pub use encode::{ENTRIES_MAX, EncodingPlan, FIELDS_MAX, Field, PlanError, UPDATE, WEIGHT};

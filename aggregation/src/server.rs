@@ -103,11 +103,11 @@ impl ServerSession {
     /// # Errors
     /// A [`Rejection`] if the bundle is not a member's, not for this plan, or a second, different one.
     pub fn add_bundle(&mut self, bundle: Bundle, members: &dyn Members) -> Result<(), Rejection> {
+        check_bundle(&self.plan_digest, &bundle, members)?;
         if let Some(known) = self.bundles.get(bundle.site()) {
             return same(known, &bundle, bundle.site(), "bundle");
         }
         self.at(Step::Advertising, "bundle")?;
-        check_bundle(&self.plan_digest, &bundle, members)?;
         self.bundles.insert(bundle.site().to_owned(), bundle);
         Ok(())
     }
@@ -159,8 +159,8 @@ impl ServerSession {
         u16::try_from(index).ok()
     }
 
-    /// How many participants must go all the way: [`threshold`], and at least `n_min`. 0 before the
-    /// participants are fixed.
+    /// How many participants must hold, sign and reveal: [`threshold`] of their number, 0 before they
+    /// are fixed.
     #[must_use]
     pub fn threshold(&self) -> usize {
         self.participants.as_ref().map_or(0, |p| threshold(p.len()))
@@ -175,10 +175,6 @@ impl ServerSession {
         let what = "shares";
         let dealer = self.participant(shares.dealer(), what)?;
         let index = usize::from(shares.dealer());
-        if let Some(known) = self.shares.get(&index) {
-            return same(known, &shares, &dealer.name, what);
-        }
-        self.at(Step::Sharing, what)?;
         let site = dealer.name.clone();
         let participants = self.fixed();
         let dealing = &shares.dealing;
@@ -186,9 +182,13 @@ impl ServerSession {
         if dealing.participants != *participants.digest() || !same_size {
             return Err(Rejection::WrongSession { site, what });
         }
-        if !dealing.is_signed_by(&dealer.identity) {
+        if !shares.is_signed_by(&dealer.identity) {
             return Err(Rejection::BadSignature { site, what });
         }
+        if let Some(known) = self.shares.get(&index) {
+            return same(known, &shares, &site, what);
+        }
+        self.at(Step::Sharing, what)?;
         self.shares.insert(index, shares);
         Ok(())
     }
@@ -241,10 +241,9 @@ impl ServerSession {
         let reporter = self.participant(report.index(), what)?;
         let site = reporter.name.clone();
         let index = usize::from(report.index());
-        if let Some(known) = self.reports.get(&index) {
-            return same(&known.update, &report.update, &site, what);
+        if self.step < Step::Reporting {
+            return Err(Rejection::OutOfTurn { what });
         }
-        self.at(Step::Reporting, what)?;
         if !self.dealers.contains(index) {
             return Err(Rejection::UnknownIndex { index: report.index(), what });
         }
@@ -254,6 +253,10 @@ impl ServerSession {
         if !report.is_signed_by(&reporter.identity) {
             return Err(Rejection::BadSignature { site, what });
         }
+        if let Some(known) = self.reports.get(&index) {
+            return same(&known.update, &report.update, &site, what);
+        }
+        self.at(Step::Reporting, what)?;
         let bits = self.plan.encoding.bits();
         let words = unpack(packed, self.words.len(), bits)
             .filter(|_| update_digest(packed) == report.update)
@@ -334,16 +337,16 @@ impl ServerSession {
         let index = usize::from(reveal.index());
         let revealer = self.survivor(reveal.index(), what)?;
         let site = revealer.name.clone();
-        if let Some(known) = self.reveals.get(&index) {
-            same(known, &reveal, &site, what)?;
-            return Ok(Vec::new());
-        }
         let matches = reveal.dealers == self.digest && reveal.survivors == self.survivors;
         if !matches || !self.dealers.contains_all(reveal.shown_of) {
             return Err(Rejection::WrongSession { site, what });
         }
         if !reveal.is_signed_by(&revealer.identity) {
             return Err(Rejection::BadSignature { site, what });
+        }
+        if let Some(known) = self.reveals.get(&index) {
+            same(known, &reveal, &site, what)?;
+            return Ok(Vec::new());
         }
         let mut erasures = Vec::new();
         for (dealer, shown) in reveal.shares() {

@@ -13,6 +13,7 @@ use crate::hash::{Digest, hash};
 use crate::message::bundle::Bundle;
 use crate::message::report::{Report, update_digest};
 use crate::message::reveal::Reveal;
+use crate::message::shares::Shares;
 use crate::message::survivors::SurvivorSignature;
 use crate::plan::SessionPlan;
 use crate::update::Sum;
@@ -23,7 +24,7 @@ pub struct Transcript {
     pub(crate) plan: SessionPlan,
     pub(crate) bundles: Vec<Bundle>,
     pub(crate) identities: Vec<[u8; 32]>,
-    pub(crate) dealings: Vec<Vec<u8>>,
+    pub(crate) shares: Vec<Shares>,
     pub(crate) reports: Vec<Report>,
     pub(crate) masked_sum: Vec<u8>,
     pub(crate) signatures: Vec<SurvivorSignature>,
@@ -54,7 +55,7 @@ impl Transcript {
     pub fn digest(&self) -> Digest {
         let mut parts = vec![self.plan.to_bytes()];
         parts.extend(self.bundles.iter().map(Bundle::to_bytes));
-        parts.extend(self.dealings.iter().cloned());
+        parts.extend(self.shares.iter().map(Shares::to_bytes));
         parts.extend(self.reports.iter().map(Report::to_bytes));
         parts.extend(self.signatures.iter().map(SurvivorSignature::to_bytes));
         parts.extend(self.reveals.iter().map(Reveal::to_bytes));
@@ -76,7 +77,7 @@ impl Transcript {
             ("plan", quoted(&self.plan.to_bytes())),
             ("identities", messages(self.identities.iter().map(|k| k.to_vec()).collect())),
             ("bundles", messages(self.bundles.iter().map(Bundle::to_bytes).collect())),
-            ("dealings", messages(self.dealings.clone())),
+            ("shares", messages(self.shares.iter().map(Shares::to_bytes).collect())),
             ("reports", messages(self.reports.iter().map(Report::to_bytes).collect())),
             ("updates", format!("{{{}}}", updates.collect::<Vec<_>>().join(", "))),
             ("masked_sum", quoted(&self.masked_sum)),

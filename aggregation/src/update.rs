@@ -3,23 +3,23 @@
 //!
 //! Only what is masked can be written. The stages before have no bytes, no `Debug`, no `Clone`:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! fn debug<T: std::fmt::Debug>() {}
 //! debug::<koinon_aggregation::Clipped>();
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! fn debug<T: std::fmt::Debug>() {}
 //! debug::<koinon_aggregation::Encoded>();
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! fn serialize<T: serde::Serialize>() {}
 //! serialize::<koinon_aggregation::Clipped>();
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! fn serialize<T: serde::Serialize>() {}
 //! serialize::<koinon_aggregation::Encoded>();
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! fn written(encoded: koinon_aggregation::Encoded) -> Vec<u8> { encoded.to_bytes() }
 //! ```
 //!

@@ -10,7 +10,7 @@ use crate::agree::{self, Way};
 use crate::codec::{CodecError, Reader, Writer, is_name};
 use crate::error::Rejection;
 use crate::message::bundle::Bundle;
-use crate::message::shares::{Dealing, NONCE_BYTES, Opening, Shares, Terms, commit_secret};
+use crate::message::shares::{NONCE_BYTES, Opening, Shares, Terms, commit_secret};
 use crate::participants::{PARTICIPANTS_MAX, PARTICIPANTS_MIN, Participant, Participants};
 use crate::plan::SessionPlan;
 use crate::secret::Secret;
@@ -219,9 +219,10 @@ fn deal(
         nonce,
         secret_commitment: commit_secret(participants, me, secret),
         commitments,
+        sealed,
     };
     let own = openings.into_iter().nth(me).expect("every participant has an opening");
-    Ok((own, Shares { dealing: Dealing::new(terms, signer), sealed }))
+    Ok((own, Shares::new(terms, signer)))
 }
 
 /// More than any bundle takes.

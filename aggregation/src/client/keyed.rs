@@ -49,7 +49,9 @@ impl Keyed {
         if encoded.plan != *plan {
             return Err(Rejection::WrongEncoding);
         }
-        let mut seeds = vec![(agree::self_seed(&self.secret, &self.digest, me), Sign::Plus)];
+        // All the room at once: growing would leave seeds behind in memory.
+        let mut seeds = Vec::with_capacity(self.dealers.len());
+        seeds.push((agree::self_seed(&self.secret, &self.digest, me), Sign::Plus));
         for other in self.dealers.iter().filter(|&other| other != me) {
             let peer = session.participants.get(other);
             let shared = agree::agree(&self.mask, &peer.mask)

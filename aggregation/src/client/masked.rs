@@ -33,14 +33,17 @@ impl Masked {
         floor: u16,
         signer: &dyn Signer,
     ) -> Result<(Signed, SurvivorSignature), Rejection> {
-        let n = self.session.participants.len();
         let what = "survivors";
-        let set = Indices::new(survivors, n).filter(|set| self.dealers.contains_all(*set));
-        let Some(set) = set else {
-            let stranger = |&&i: &&u16| !self.dealers.contains(usize::from(i));
-            let index = survivors.iter().find(stranger).or(survivors.first());
-            return Err(Rejection::UnknownIndex { index: index.copied().unwrap_or(0), what });
-        };
+        let mut set = Indices::default();
+        for &index in survivors {
+            if !self.dealers.contains(usize::from(index)) {
+                return Err(Rejection::UnknownIndex { index, what });
+            }
+            if !set.insert(usize::from(index)) {
+                let site = self.session.participants.get(usize::from(index)).name.clone();
+                return Err(Rejection::Duplicate { site });
+            }
+        }
         if !set.contains(self.session.me) {
             return Err(Rejection::NotIncluded { what });
         }

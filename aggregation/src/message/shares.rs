@@ -28,6 +28,8 @@ pub(crate) struct Dealing {
     pub(crate) secret_commitment: Digest,
     /// For each participant in order, the dealer included.
     pub(crate) commitments: Vec<Digest>,
+    /// Over all that is sealed, in order.
+    sealed: Digest,
     signature: Signature,
 }
 
@@ -49,29 +51,17 @@ pub struct Delivery {
 /// A pair of shares and their salts, sealed.
 pub(crate) type Sealed = [u8; SEALED_BYTES];
 
-/// What a [`Dealing`] says, before it is signed.
+/// What a dealer's message says, before it is signed.
 pub(crate) struct Terms {
     pub(crate) participants: Digest,
     pub(crate) dealer: usize,
     pub(crate) nonce: [u8; NONCE_BYTES],
     pub(crate) secret_commitment: Digest,
     pub(crate) commitments: Vec<Digest>,
+    pub(crate) sealed: Vec<Sealed>,
 }
 
 impl Dealing {
-    pub(crate) fn new(terms: Terms, signer: &dyn Signer) -> Self {
-        let mut dealing = Self {
-            participants: terms.participants,
-            dealer: u16::try_from(terms.dealer).expect("indices are below 64"),
-            nonce: terms.nonce,
-            secret_commitment: terms.secret_commitment,
-            commitments: terms.commitments,
-            signature: [0; 64],
-        };
-        dealing.signature = Kind::Shares.sign(&dealing.body(), signer);
-        dealing
-    }
-
     pub(crate) fn is_signed_by(&self, identity: &[u8; 32]) -> bool {
         Kind::Shares.verify(&self.body(), &self.signature, identity)
     }
@@ -86,13 +76,14 @@ impl Dealing {
     }
 
     fn body(&self) -> Vec<u8> {
-        let capacity = 4 + NONCE_BYTES + 32 + 32 * self.commitments.len();
+        let capacity = 4 + NONCE_BYTES + 64 + 32 * self.commitments.len();
         let mut out = Kind::Shares.start(&self.participants, capacity);
         let n = u16::try_from(self.commitments.len()).expect("at most 64 participants");
         out.u16(self.dealer).u16(n).bytes(&self.nonce).bytes(&self.secret_commitment);
         for commitment in &self.commitments {
             out.bytes(commitment);
         }
+        out.bytes(&self.sealed);
         out.into_public()
     }
 
@@ -106,14 +97,40 @@ impl Dealing {
         }
         let nonce = from.array("nonce")?;
         let secret_commitment = from.array("commitment")?;
-        let commitments: Result<_, _> = (0..n).map(|_| from.array("commitment")).collect();
-        let signature = from.array("signature")?;
-        let commitments = commitments?;
-        Ok(Self { participants, dealer, nonce, secret_commitment, commitments, signature })
+        let commitments: Vec<Digest> =
+            (0..n).map(|_| from.array("commitment")).collect::<Result<_, _>>()?;
+        Ok(Self {
+            participants,
+            dealer,
+            nonce,
+            secret_commitment,
+            commitments,
+            sealed: from.array("digest of what is sealed")?,
+            signature: from.array("signature")?,
+        })
     }
 }
 
 impl Shares {
+    pub(crate) fn new(terms: Terms, signer: &dyn Signer) -> Self {
+        let mut dealing = Dealing {
+            participants: terms.participants,
+            dealer: u16::try_from(terms.dealer).expect("indices are below 64"),
+            nonce: terms.nonce,
+            secret_commitment: terms.secret_commitment,
+            commitments: terms.commitments,
+            sealed: sealed_digest(&terms.sealed),
+            signature: [0; 64],
+        };
+        dealing.signature = Kind::Shares.sign(&dealing.body(), signer);
+        Self { dealing, sealed: terms.sealed }
+    }
+
+    /// Whether the dealer signed this, all that is sealed included.
+    pub(crate) fn is_signed_by(&self, identity: &[u8; 32]) -> bool {
+        sealed_digest(&self.sealed) == self.dealing.sealed && self.dealing.is_signed_by(identity)
+    }
+
     /// The index of the participant that dealt these.
     #[must_use]
     pub fn dealer(&self) -> u16 {
@@ -176,6 +193,10 @@ impl Delivery {
         from.end()?;
         Ok(Self { dealing, sealed })
     }
+}
+
+fn sealed_digest(sealed: &[Sealed]) -> Digest {
+    hash("koinon/1/sealed", &[sealed.as_flattened()])
 }
 
 /// Which of a participant's two secrets a share is of.

@@ -107,7 +107,7 @@ impl ServerSession {
             plan: self.plan.clone(),
             bundles: self.bundles.values().cloned().collect(),
             identities: self.fixed().iter().map(|p| p.identity).collect(),
-            dealings: self.shares.values().map(|s| s.dealing.to_bytes()).collect(),
+            shares: self.shares.values().cloned().collect(),
             reports: self.reports.values().cloned().collect(),
             masked_sum: crate::ring::pack(&self.words, self.plan.encoding.bits()),
             signatures: self.signatures.values().cloned().collect(),

@@ -1,0 +1,112 @@
+//! Known answers for the primitives, made by the Python reader of `docs/verify`, wrong ones included.
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::agree::{self, Way};
+use crate::gf128;
+use crate::hash::hash;
+use crate::message::shares::Opening;
+use crate::secret::Secret;
+use crate::shamir::Combiner;
+use crate::stream::{Sign, add_streams};
+
+fn vectors() -> Value {
+    serde_json::from_str(include_str!("../tests/vectors/primitives.json")).unwrap()
+}
+
+fn bytes<const N: usize>(value: &Value) -> [u8; N] {
+    let digits = value.as_str().unwrap();
+    assert_eq!(digits.len(), 2 * N);
+    std::array::from_fn(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn each(vectors: &Value, name: &str) -> Vec<Value> {
+    vectors[name].as_array().unwrap().clone()
+}
+
+#[test]
+fn products() {
+    let holds = |case: &Value| {
+        let element = |name: &str| u128::from_le_bytes(bytes(&case[name]));
+        gf128::mul(element("a"), element("b")) == element("product")
+    };
+    let vectors = vectors();
+    assert!(each(&vectors, "gf128").iter().all(holds));
+    assert!(!each(&vectors, "bad_gf128").iter().any(holds));
+}
+
+#[test]
+fn shares() {
+    let holds = |case: &Value| {
+        let shares = case["shares"].as_object().unwrap();
+        let indices: Vec<usize> = shares.keys().map(|i| i.parse().unwrap()).collect();
+        let held: Vec<Secret<32>> = shares.values().map(|s| Secret::new(bytes(s))).collect();
+        let secret = Combiner::new(&indices).combine(&held.iter().collect::<Vec<_>>());
+        *secret.expose() == bytes(&case["secret"])
+    };
+    let vectors = vectors();
+    assert!(each(&vectors, "shamir").iter().all(holds));
+    assert!(!each(&vectors, "bad_shamir").iter().any(holds));
+}
+
+#[test]
+fn labelled_hashes() {
+    for case in each(&vectors(), "hash") {
+        let part = |p: &Value| -> Vec<u8> {
+            let digits = p.as_str().unwrap();
+            let byte = |i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap();
+            (0..digits.len()).step_by(2).map(byte).collect()
+        };
+        let parts: Vec<Vec<u8>> = case["parts"].as_array().unwrap().iter().map(part).collect();
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        assert_eq!(hash(case["label"].as_str().unwrap(), &parts), bytes(&case["digest"]));
+    }
+}
+
+#[test]
+fn agreements() {
+    let vectors = vectors();
+    let (case, bad) = (&vectors["agreement"], &vectors["bad_agreement"]);
+    let private = Secret::new(bytes(&case["private"]));
+    let shared = agree::agree(&private, &bytes(&case["public"])).unwrap();
+    assert_eq!(*shared.expose(), bytes(&case["shared"]));
+    let wrong = agree::agree(&private, &bytes(&bad["public"])).unwrap();
+    assert_ne!(*wrong.expose(), bytes(&case["shared"]));
+    for public in each(&vectors, "bad_publics") {
+        assert!(agree::agree(&private, &bytes(&public)).is_none(), "small order");
+    }
+    let dealers = bytes(&case["dealers"]);
+    assert_eq!(*agree::pair_seed(&shared, &dealers, 7, 2).expose(), bytes(&case["pair_seed_2_7"]));
+    assert_eq!(*agree::self_seed(&shared, &dealers, 2).expose(), bytes(&case["self_seed_2"]));
+
+    let participants = bytes(&case["participants"]);
+    let way = Way { participants: &participants, dealer: 7, receiver: 2 };
+    let (nonce, sealed) = (bytes(&case["nonce"]), bytes(&case["sealed_7_to_2"]));
+    let opening = Opening::from_bytes(&Zeroizing::new(bytes(&case["plain"])));
+    assert_eq!(hex(&way.seal(&shared, &nonce, &opening)), hex(&sealed));
+    let opened = way.open(&shared, &nonce, &sealed).unwrap();
+    assert_eq!(hex(opened.to_bytes().as_slice()), case["plain"].as_str().unwrap());
+    assert!(way.open(&shared, &bytes(&bad["nonce"]), &sealed).is_none());
+    assert!(way.open(&shared, &nonce, &bytes(&bad["sealed_7_to_2"])).is_none());
+    let elsewhere = bytes(&bad["participants"]);
+    assert!(Way { participants: &elsewhere, ..way }.open(&shared, &nonce, &sealed).is_none());
+}
+
+#[test]
+fn masks() {
+    let holds = |case: &Value| {
+        let bits = u8::try_from(case["bits"].as_u64().unwrap()).unwrap();
+        let words = case["words"].as_array().unwrap();
+        let mut got = vec![0; words.len()];
+        add_streams(&mut got, bits, &[(Secret::new(bytes(&case["seed"])), Sign::Plus)]);
+        got.iter().zip(words).all(|(got, word)| Some(*got) == word.as_u64())
+    };
+    let vectors = vectors();
+    assert!(each(&vectors, "stream").iter().all(holds));
+    assert!(!each(&vectors, "bad_stream").iter().any(holds));
+}

@@ -1,0 +1,220 @@
+//! Any arrival order, any tolerated loss at every step: exactly the oracle's sum, or a named reason.
+
+use koinon_aggregation::client::{Advertised, Keyed, Masked, Shared, Signed, advertise};
+use koinon_aggregation::{
+    Bundle, Delivery, Report, Reveal, ServerSession, Shares, Sum, SurvivorSignature, threshold,
+};
+use proptest::prelude::*;
+use rand::Rng as _;
+
+use crate::support::{Cohort, cohort, rng};
+
+/// The first step that a site does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lost {
+    BeforeAdvertising,
+    BeforeSharing,
+    BeforeReporting,
+    BeforeSigning,
+    BeforeRevealing,
+    Never,
+}
+
+const STEPS: [Lost; 6] = [
+    Lost::BeforeAdvertising,
+    Lost::BeforeSharing,
+    Lost::BeforeReporting,
+    Lost::BeforeSigning,
+    Lost::BeforeRevealing,
+    Lost::Never,
+];
+
+/// Shuffles by a seed: who comes first is the network's choice.
+fn shuffled<T>(mut items: Vec<T>, seed: u64) -> Vec<T> {
+    let mut rng = rng(seed);
+    for i in (1..items.len()).rev() {
+        let j = usize::try_from(rng.next_u64() % (i as u64 + 1)).unwrap();
+        items.swap(i, j);
+    }
+    items
+}
+
+/// Brings every state and every message through its bytes, as a crash and a wire do.
+macro_rules! through_bytes {
+    ($type:ty, $state:expr) => {
+        <$type>::from_secret_bytes(&$state.to_secret_bytes()).unwrap()
+    };
+    (message $type:ty, $message:expr) => {
+        <$type>::from_bytes(&$message.to_bytes()).unwrap()
+    };
+}
+
+/// A whole session; the error is the code of the reason it ended with.
+fn run(cohort: &Cohort, lost: &[Lost], seed: u64) -> Result<Sum, &'static str> {
+    let active = |i: usize, step: Lost| lost[i] >= step;
+    let mut rng = rng(seed);
+    let mut server = ServerSession::new(cohort.plan.clone()).unwrap();
+    let reject = |r: koinon_aggregation::Rejection| r.code();
+
+    let mut advertised = Vec::new();
+    for i in (0..cohort.n()).filter(|&i| active(i, Lost::BeforeSharing)) {
+        let plan = cohort.plan.clone();
+        let (state, bundle) =
+            advertise(plan, &cohort.names[i], &cohort.keys[i], &mut rng).unwrap();
+        advertised.push((i, through_bytes!(Advertised, state), bundle));
+    }
+    let sites: Vec<&str> = advertised.iter().map(|(i, ..)| cohort.names[*i].as_str()).collect();
+    let advertised = shuffled(advertised.iter().map(|a| a.2.clone()).collect(), seed)
+        .into_iter()
+        .map(|b| server.add_bundle(through_bytes!(message Bundle, b), &cohort.roster).unwrap())
+        .fold(advertised, |states, ()| states);
+    let bundles = server.fix_participants(&sites, &cohort.roster).map_err(reject)?;
+
+    let mut shared = Vec::new();
+    let mut arriving = Vec::new();
+    for (i, state, _) in advertised {
+        let roster = &cohort.roster;
+        let (state, shares) =
+            state.share(&bundles, roster, 3, &cohort.keys[i], &mut rng).unwrap();
+        if active(i, Lost::BeforeReporting) {
+            arriving.push(shares);
+            shared.push((i, through_bytes!(Shared, state)));
+        }
+    }
+    for shares in shuffled(arriving, seed + 1) {
+        server.add_shares(through_bytes!(message Shares, shares)).unwrap();
+    }
+    server.fix_dealers().map_err(reject)?;
+
+    let mut masked = Vec::new();
+    let mut arriving = Vec::new();
+    for (i, state) in shared {
+        let me = server.index_of(&cohort.names[i]).unwrap();
+        let inbox: Vec<Delivery> = server
+            .inbox_for(me)
+            .unwrap()
+            .into_iter()
+            .map(|d| through_bytes!(message Delivery, d))
+            .collect();
+        let (state, erasures) = state.receive(&shuffled(inbox, seed + 2)).unwrap();
+        assert!(erasures.is_empty());
+        let (state, update) = cohort.mask(through_bytes!(Keyed, state), i);
+        if active(i, Lost::BeforeSigning) {
+            arriving.push(update);
+            masked.push((i, through_bytes!(Masked, state)));
+        }
+    }
+    for update in shuffled(arriving, seed + 3) {
+        server.add_masked(through_bytes!(message Report, update.report), &update.packed).unwrap();
+    }
+    let survivors = server.fix_survivors().map_err(reject)?;
+
+    let mut signed = Vec::new();
+    let mut arriving = Vec::new();
+    for (i, state) in masked {
+        let (state, signature) = state.sign(&survivors, 3, &cohort.keys[i]).unwrap();
+        if active(i, Lost::BeforeRevealing) {
+            arriving.push(signature);
+            signed.push((i, through_bytes!(Signed, state)));
+        }
+    }
+    for signature in shuffled(arriving, seed + 4) {
+        server.add_signature(through_bytes!(message SurvivorSignature, signature)).unwrap();
+    }
+    let signatures = server.unmask_request().map_err(reject)?;
+
+    for (i, state) in shuffled(signed, seed + 5) {
+        if active(i, Lost::Never) {
+            let (_, reveal) = state.reveal(&signatures, &cohort.keys[i]).unwrap();
+            let reveal = through_bytes!(message Reveal, reveal);
+            assert_eq!(server.add_reveal(reveal.clone()).unwrap(), []);
+            assert_eq!(server.add_reveal(reveal).unwrap(), [], "the same again is welcome");
+        }
+    }
+    assert_eq!(server.can_open(), server.open().is_ok());
+    server.open().map(|(sum, _)| sum).map_err(|e| e.code())
+}
+
+/// What must come of it.
+fn expected(cohort: &Cohort, lost: &[Lost]) -> Result<Vec<i64>, &'static str> {
+    let left = |step: Lost| -> Vec<usize> {
+        (0..cohort.n()).filter(|&i| lost[i] >= step).collect()
+    };
+    let n = left(Lost::BeforeSharing).len();
+    if n < 3 {
+        return Err("too_few");
+    }
+    let t = threshold(n);
+    for step in [Lost::BeforeReporting, Lost::BeforeSigning, Lost::BeforeRevealing] {
+        if left(step).len() < t {
+            return Err("too_few");
+        }
+    }
+    if left(Lost::Never).len() < t {
+        return Err("too_few_shares");
+    }
+    Ok(cohort.oracle(&left(Lost::BeforeSigning)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_order_and_any_loss_give_the_sum_or_a_reason(
+        lost in proptest::collection::vec(prop_oneof![
+            2 => proptest::sample::select(STEPS.to_vec()),
+            5 => Just(Lost::Never),
+        ], 3..=9),
+        seed: u32,
+    ) {
+        let cohort = cohort(lost.len(), 1);
+        let got = run(&cohort, &lost, u64::from(seed)).map(|sum| sum.values().to_vec());
+        prop_assert_eq!(got, expected(&cohort, &lost));
+    }
+}
+
+#[test]
+fn the_largest_cohort_opens_with_a_third_lost() {
+    let cohort = cohort(64, 1);
+    let mut lost = [Lost::Never; 64];
+    lost[3..24].fill(Lost::BeforeSigning);
+    assert_eq!(64 - 21, threshold(64));
+    let sum = run(&cohort, &lost, 9).unwrap();
+    assert_eq!(sum.values(), expected(&cohort, &lost).unwrap());
+    lost[24] = Lost::BeforeSigning;
+    assert_eq!(run(&cohort, &lost, 9), Err("too_few"));
+}
+
+#[test]
+fn masked_words_minus_the_encoded_are_uniform() {
+    use koinon_aggregation::{Clipped, Encoded, EncodingPlan, Field, SessionPlan, UPDATE};
+    // ⌈8191/4096 · 2^12⌉ · 4 = 32,764 < 2^15: words of 16 bits, which pack into two bytes each.
+    let len = 40_000;
+    let field = Field {
+        name: UPDATE.into(),
+        len,
+        bound: 8191.0 / 4096.0,
+        frac_bits: 12,
+        weighted: false,
+    };
+    let encoding = EncodingPlan::new(vec![field], None, 4, 1).unwrap();
+    assert_eq!(encoding.bits(), 16);
+    let mut cohort = cohort(3, 1);
+    cohort.plan = SessionPlan { encoding: encoding.clone(), ..cohort.plan };
+    let (keyed, _) = cohort.keyed(1);
+    for (keyed, key) in keyed.into_iter().zip(&cohort.keys) {
+        let clipped = Clipped::new(&encoding, vec![vec![1.0f32; len].into()], 1).unwrap();
+        let (_, update) = keyed.mask(Encoded::new(clipped, &mut rng(2)), key).unwrap();
+        let mut counts = [0u32; 256];
+        for pair in update.packed[2..].chunks_exact(2) {
+            let word = u16::from_le_bytes([pair[0], pair[1]]).wrapping_sub(4096);
+            counts[usize::from(word >> 8)] += 1;
+            counts[usize::from(word & 255)] += 1;
+        }
+        let expected = 2.0 * len as f64 / 256.0;
+        let chi2: f64 =
+            counts.iter().map(|&c| (f64::from(c) - expected).powi(2) / expected).sum();
+        // 255 degrees of freedom: mean 255, standard deviation 22.6.
+        assert!((140.0..390.0).contains(&chi2), "{chi2}");
+    }
+}
