@@ -100,15 +100,18 @@ pub use codec::{CodecError, NAME_BYTES_MAX, is_name};
 pub use encode::{ENTRIES_MAX, EncodingPlan, FIELDS_MAX, Field, PlanError, UPDATE, WEIGHT};
 pub use error::{Erasure, OpenError, Rejection};
 pub use hash::Digest;
-pub use message::Signature;
+pub use message::{
+    BUNDLE_BYTES_MAX, DELIVERY_BYTES_MAX, REPORT_BYTES, REVEAL_BYTES_MAX, SHARES_BYTES_MAX,
+    SURVIVOR_SIGNATURE_BYTES, Signature,
+};
 pub use message::bundle::Bundle;
 pub use message::report::{MaskedUpdate, Report, update_digest};
 pub use message::reveal::Reveal;
 pub use message::shares::{Delivery, Shares};
 pub use message::survivors::SurvivorSignature;
 pub use participants::{Indices, PARTICIPANTS_MAX, PARTICIPANTS_MIN};
-pub use plan::{PROTOCOL_VERSION, SessionPlan, threshold};
-pub use ring::{BITS_MAX, packed_bytes};
+pub use plan::{PLAN_BYTES_MAX, PROTOCOL_VERSION, SessionPlan, threshold};
+pub use ring::{BITS_MAX, packed_bytes, unpack};
 pub use server::{ServerSession, Step};
 pub use signer::{Members, Signer};
 pub use transcript::Transcript;

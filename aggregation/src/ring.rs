@@ -50,7 +50,7 @@ pub(crate) fn pack(words: &[u64], bits: u8) -> Vec<u8> {
 
 /// The words of packed bytes, or `None` if the length is not the one of `entries` words, or a bit
 /// that fills the last byte is set.
-pub(crate) fn unpack(packed: &[u8], entries: usize, bits: u8) -> Option<Vec<u64>> {
+pub fn unpack(packed: &[u8], entries: usize, bits: u8) -> Option<Vec<u64>> {
     if packed.len() != packed_bytes(entries, bits) {
         return None;
     }
