@@ -16,6 +16,22 @@
 //!
 //! Groups never span rows, so a row's answer does not depend on its companions: one group for each
 //! row and channel where a channel has 16 cells or more, else one for each row.
+//!
+//! ```
+//! use koinon_model::{codec::{Activation, Codec}, cut::Cut, spec::ModelSpec};
+//! use koinon_model::tensor::{Boundary, Tensor};
+//!
+//! let spec = ModelSpec::from_json(br#"{"name":"m","inputs":[{"name":"x","shape":[255]}],"nodes":[
+//!   {"name":"fc1","op":{"linear":{"units":64}},"inputs":["x"]},
+//!   {"name":"fc2","op":{"linear":{"units":2}},"inputs":["fc1"]}]}"#)?.check()?;
+//! let cut = Cut::after(&spec, "fc1").expect("there is such a node");
+//! let boundary = Boundary::new(vec![Tensor::new(vec![1, 64], vec![0.5; 64])?])?;
+//! let activation = Activation::encode(&cut, &boundary, Codec::F16)?;
+//! assert_eq!(activation.bytes().len(), 12 + 4 + 2 * 64);
+//! let there = Activation::decode(activation.bytes(), &cut, 32)?;
+//! assert_eq!(there.tensors()[0].data(), boundary.tensors()[0].data());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use half::f16;
 use serde::{Deserialize, Serialize};

@@ -13,6 +13,10 @@
 //! optimizer, stopping), so that per-row clipped gradients can be had later by asking either for
 //! batches of one row.
 //!
+//! The cargo feature `ndarray` adds burn's older back end for one test that asks for its opinion
+//! (`cargo test -p koinon-model --features ndarray`); it takes minutes to compile and serves nothing
+//! else.
+//!
 //! Same inputs, same seed, same build, same kind of processor: same bits, at any number of threads,
 //! because nothing here runs on more than the caller's own. Across processors `fast` is exact up to
 //! the system's `exp` and `tanh`; `graph` picks its matrix kernels by what the processor offers.

@@ -361,8 +361,9 @@ fn engines_are_shared_between_threads() {
     shared::<Engine>();
 }
 
-/// Two models on burn's older back end, to the oracle's and the fast path's answers and gradients.
+/// Five models on burn's older back end, against the answers and gradients of what ships.
 #[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "being the older back end is what makes it a second opinion")]
 #[test]
 fn a_second_back_end_agrees() {
     for spec in [cnn(), mlp(13, 9, "tanh", 3), spec(OPS[0]), spec(OPS[1]), spec(OPS[2])] {
