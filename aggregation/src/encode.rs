@@ -285,6 +285,7 @@ pub const FIELDS_MAX: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::{unwrap, wrap};
 
     fn field(name: &str, bound: f64, frac_bits: i8) -> Field {
         Field { name: name.into(), len: 3, bound, frac_bits, weighted: true }
@@ -323,6 +324,19 @@ mod tests {
         assert_eq!(refused(long, None, 3, 1), PlanError::Length(name()));
         for bad in ["weight", "", "Update", "a b"] {
             assert_eq!(refused(field(bad, 1.0, 8), None, 3, 1), PlanError::Name(bad.into()));
+        }
+    }
+
+    #[test]
+    fn no_permitted_sum_wraps() {
+        for (n_max, w_max, bound) in [(3, 1, 1.0), (3, 1, 1.5), (4, 2, 2.0), (64, 7, 3.3)] {
+            let plan = EncodingPlan::new(vec![field("update", bound, 1)], None, n_max, w_max).unwrap();
+            let n = usize::try_from(n_max).unwrap();
+            let sum_max = plan.fields().iter().map(|f| plan.sum_max(f, n)).max().unwrap();
+            let sum_max = i64::try_from(sum_max).unwrap();
+            let bits = plan.bits();
+            assert!((-sum_max..=sum_max).all(|sum| unwrap(wrap(sum, bits), bits) == sum));
+            assert!(sum_max >= 1 << (bits - 2), "one bit less would wrap");
         }
     }
 

@@ -5,8 +5,10 @@
 //! digests covers the one before. What is signed is a label and the body; the signature follows the
 //! body on the wire. Whether a message is welcome is not decided here but by `client` and `server`.
 
-use crate::codec::{CodecError, Reader, Writer};
+use crate::codec::{CodecError, NAME_BYTES_MAX, Reader, Writer};
 use crate::hash::Digest;
+use crate::message::shares::{NONCE_BYTES, SEALED_BYTES, SHOWN_BYTES};
+use crate::participants::PARTICIPANTS_MAX;
 use crate::plan::PROTOCOL_VERSION;
 use crate::signer::{Signer, verify};
 
@@ -74,6 +76,28 @@ impl Kind {
 
 /// An Ed25519 signature.
 pub type Signature = [u8; 64];
+
+/// The most bytes of a [`Bundle`](crate::Bundle).
+pub const BUNDLE_BYTES_MAX: usize = HEAD_BYTES + 1 + NAME_BYTES_MAX + 2 * 32 + 64;
+
+/// The most bytes of a [`Shares`](crate::Shares) message: of a dealer among 64.
+pub const SHARES_BYTES_MAX: usize = DEALING_BYTES_MAX + (PARTICIPANTS_MAX - 1) * SEALED_BYTES;
+
+/// The most bytes of a [`Delivery`](crate::Delivery); a site gets up to 63 of them.
+pub const DELIVERY_BYTES_MAX: usize = DEALING_BYTES_MAX + SEALED_BYTES;
+
+/// The bytes of a [`Report`](crate::Report).
+pub const REPORT_BYTES: usize = HEAD_BYTES + 2 + 32 + 64;
+
+/// The bytes of a [`SurvivorSignature`](crate::SurvivorSignature).
+pub const SURVIVOR_SIGNATURE_BYTES: usize = HEAD_BYTES + 8 + 2 + 64;
+
+/// The most bytes of a [`Reveal`](crate::Reveal): one share of each of 64 dealers.
+pub const REVEAL_BYTES_MAX: usize = HEAD_BYTES + 8 + 2 + 8 + PARTICIPANTS_MAX * SHOWN_BYTES + 64;
+
+/// The signed part of shares: dealer, number, nonce, commitments, digest, signature.
+const DEALING_BYTES_MAX: usize =
+    HEAD_BYTES + 2 + 2 + NONCE_BYTES + 32 + PARTICIPANTS_MAX * 32 + 32 + 64;
 
 /// Version, kind and digest at the start of every body.
 const HEAD_BYTES: usize = 4 + 1 + 32;

@@ -95,6 +95,9 @@ pub fn threshold(n: usize) -> usize {
     2 * n / 3 + 1
 }
 
+/// More bytes than any plan takes: 255 fields of at most 79 bytes, and the rest.
+pub const PLAN_BYTES_MAX: usize = 1 << 15;
+
 /// The protocol version spoken here. It is in every plan and in every signed message.
 pub const PROTOCOL_VERSION: u32 = 1;
 

@@ -26,7 +26,7 @@ pub(crate) fn unwrap(word: u64, bits: u8) -> i64 {
 /// How many bytes `entries` words of `bits` bits take when packed.
 #[must_use]
 pub fn packed_bytes(entries: usize, bits: u8) -> usize {
-    (entries * usize::from(bits)).div_ceil(8)
+    entries.saturating_mul(usize::from(bits)).div_ceil(8)
 }
 
 /// The packed bytes of words, each already below 2^bits.
@@ -48,10 +48,12 @@ pub(crate) fn pack(words: &[u64], bits: u8) -> Vec<u8> {
     packed
 }
 
-/// The words of packed bytes, or `None` if the length is not the one of `entries` words, or a bit
-/// that fills the last byte is set.
+/// The words of packed bytes, or `None` if the length is not the one of `entries` words, a bit that
+/// fills the last byte is set, or `bits` is not in 1..=63.
+#[must_use]
 pub fn unpack(packed: &[u8], entries: usize, bits: u8) -> Option<Vec<u64>> {
-    if packed.len() != packed_bytes(entries, bits) {
+    let possible = (1..=BITS_MAX).contains(&bits) && packed.len() == packed_bytes(entries, bits);
+    if !possible {
         return None;
     }
     let mask = modulus_mask(bits);
@@ -101,6 +103,11 @@ mod tests {
             if let Some(words) = unpack(&bytes, entries, bits) {
                 prop_assert_eq!(pack(&words, bits), bytes);
             }
+        }
+
+        #[test]
+        fn impossible_sizes_unpack_to_nothing(entries: usize, bits: u8) {
+            prop_assert!(unpack(&[], entries.max(1), bits).is_none());
         }
 
         #[test]

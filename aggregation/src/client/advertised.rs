@@ -9,6 +9,7 @@ use super::shared::Shared;
 use crate::agree::{self, Way};
 use crate::codec::{CodecError, Reader, Writer, is_name};
 use crate::error::Rejection;
+use crate::message::BUNDLE_BYTES_MAX;
 use crate::message::bundle::Bundle;
 use crate::message::shares::{NONCE_BYTES, Opening, Shares, Terms, commit_secret};
 use crate::participants::{PARTICIPANTS_MAX, PARTICIPANTS_MIN, Participant, Participants};
@@ -224,6 +225,3 @@ fn deal(
     let own = openings.into_iter().nth(me).expect("every participant has an opening");
     Ok((own, Shares::new(terms, signer)))
 }
-
-/// More than any bundle takes.
-const BUNDLE_BYTES_MAX: usize = 512;

@@ -7,6 +7,7 @@ use super::session::{Session, Step};
 use crate::codec::{CodecError, Reader};
 use crate::error::Rejection;
 use crate::hash::Digest;
+use crate::message::{REVEAL_BYTES_MAX, SURVIVOR_SIGNATURE_BYTES};
 use crate::message::reveal::Reveal;
 use crate::message::shares::Opening;
 use crate::message::survivors::SurvivorSignature;
@@ -123,7 +124,7 @@ impl Signed {
     #[must_use]
     pub fn to_secret_bytes(&self) -> Zeroizing<Vec<u8>> {
         let Masked { session, dealers, digest, held } = &self.masked;
-        let mut out = Step::Signed.start(session.bytes_max() + held_bytes(held) + 512);
+        let mut out = Step::Signed.start(session.bytes_max() + held_bytes(held) + 4 + SURVIVOR_SIGNATURE_BYTES);
         session.write(&mut out);
         write_held(&mut out, *dealers, digest, held);
         out.chunk(&self.signature.to_bytes());
@@ -139,7 +140,7 @@ impl Signed {
         Step::Signed.read(&mut from)?;
         let session = Session::read(&mut from)?;
         let (dealers, digest, held) = read_held(&mut from, &session)?;
-        let signature = SurvivorSignature::from_bytes(from.chunk(512, "survivor signature")?)?;
+        let signature = SurvivorSignature::from_bytes(from.chunk(SURVIVOR_SIGNATURE_BYTES, "survivor signature")?)?;
         from.end()?;
         let own = usize::from(signature.index) == session.me && signature.dealers == digest;
         if !own || !dealers.contains_all(signature.survivors) {
@@ -232,6 +233,3 @@ fn check_quorum(
     }
     Ok(())
 }
-
-/// More than any reveal takes: 64 shares of 80 bytes, and the rest.
-const REVEAL_BYTES_MAX: usize = 1 << 13;

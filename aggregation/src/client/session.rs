@@ -5,7 +5,7 @@ use crate::error::Rejection;
 use crate::hash::{Digest, hash};
 use crate::message::shares::Place;
 use crate::participants::{Indices, PARTICIPANT_BYTES_MAX, Participant, Participants};
-use crate::plan::{SessionPlan, threshold};
+use crate::plan::{PLAN_BYTES_MAX, SessionPlan, threshold};
 
 /// The terms of a session as this site has checked them.
 pub(super) struct Session {
@@ -114,6 +114,3 @@ impl Step {
         if step == self as u8 { Ok(()) } else { Err(CodecError::Value("step")) }
     }
 }
-
-/// More than any plan takes: 256 fields of at most 80 bytes, and the rest.
-const PLAN_BYTES_MAX: usize = 1 << 15;

@@ -3,6 +3,8 @@
 //! Costs with n dealers, of whom m are lost, and d entries: n - m expansions of self masks and
 //! m · (n - m) of pair masks, d words each.
 
+use std::collections::BTreeMap;
+
 use subtle::ConstantTimeEq;
 
 use super::{ServerSession, Step};
@@ -27,6 +29,15 @@ impl ServerSession {
         if self.step != Step::Unmasking {
             return Err(OpenError::OutOfTurn);
         }
+        let bits = self.plan.encoding.bits();
+        let values = self.unmask()?.into_iter().map(|word| unwrap(word, bits)).collect();
+        let sum = Sum::new(&self.plan.encoding, self.survivors.len(), values)
+            .map_err(|(field, entry)| OpenError::OutOfRange { field, entry })?;
+        Ok((sum.clone(), self.transcript(sum)))
+    }
+
+    /// The sum of the masked updates without the masks, modulo 2^bits.
+    fn unmask(&self) -> Result<Vec<u64>, OpenError> {
         let mut seeds = Vec::new();
         let mut combiner: Option<Combiner> = None;
         for dealer in self.dealers.iter() {
@@ -37,13 +48,9 @@ impl ServerSession {
                 seeds.extend(self.pair_masks(dealer, &secret)?);
             }
         }
-        let bits = self.plan.encoding.bits();
         let mut words = self.words.clone();
-        add_streams(&mut words, bits, &seeds);
-        let values = words.into_iter().map(|word| unwrap(word, bits)).collect();
-        let sum = Sum::new(&self.plan.encoding, self.survivors.len(), values)
-            .map_err(|(field, entry)| OpenError::OutOfRange { field, entry })?;
-        Ok((sum.clone(), self.transcript(sum)))
+        add_streams(&mut words, self.plan.encoding.bits(), &seeds);
+        Ok(words)
     }
 
     /// The dealer's secret from the first good shares. The combiner is kept from one dealer to the
@@ -112,8 +119,129 @@ impl ServerSession {
             masked_sum: crate::ring::pack(&self.words, self.plan.encoding.bits()),
             signatures: self.signatures.values().cloned().collect(),
             reveals: self.reveals.values().cloned().collect(),
-            updates: std::collections::BTreeMap::new(),
+            updates: BTreeMap::new(),
             sum,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    use super::*;
+    use crate::client::advertise;
+    use crate::encode::{EncodingPlan, Field, UPDATE};
+    use crate::plan::{PROTOCOL_VERSION, SessionPlan};
+    use crate::ring::{modulus_mask, unpack};
+    use crate::signer::Signer;
+    use crate::update::{Clipped, Encoded};
+
+    const N: usize = 5;
+    const ENTRIES: usize = 20_000;
+
+    fn plan() -> SessionPlan {
+        let update = Field {
+            name: UPDATE.into(),
+            len: ENTRIES,
+            bound: 1.0,
+            frac_bits: 12,
+            weighted: true,
+        };
+        SessionPlan {
+            protocol_version: PROTOCOL_VERSION,
+            session: [1; 32],
+            context: [2; 32],
+            roster: [3; 32],
+            encoding: EncodingPlan::new(vec![update], None, 5, 1).unwrap(),
+            n_min: 3,
+        }
+    }
+
+    /// A session in which the coordinator tells the last site that `hidden` did not deal, and takes its
+    /// masked update all the same. Gives the digest that the last site believes in.
+    fn session(hidden: Option<u16>) -> (ServerSession, [u8; 32]) {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let names: [String; N] = std::array::from_fn(|i| format!("site-{i}"));
+        let keys: [SigningKey; N] =
+            std::array::from_fn(|i| SigningKey::from_bytes(&[u8::try_from(i).unwrap() + 1; 32]));
+        let roster: BTreeMap<String, [u8; 32]> =
+            names.iter().cloned().zip(keys.iter().map(Signer::public)).collect();
+        let mut server = ServerSession::new(plan()).unwrap();
+        let mut advertised = Vec::new();
+        for (name, key) in names.iter().zip(&keys) {
+            let (state, bundle) = advertise(plan(), name, key, &mut rng).unwrap();
+            server.add_bundle(bundle, &roster).unwrap();
+            advertised.push(state);
+        }
+        let sites: Vec<&str> = names.iter().map(String::as_str).collect();
+        let bundles = server.fix_participants(&sites, &roster).unwrap();
+        let mut shared = Vec::new();
+        for (state, key) in advertised.into_iter().zip(&keys) {
+            let (state, shares) = state.share(&bundles, &roster, 3, key, &mut rng).unwrap();
+            server.add_shares(shares).unwrap();
+            shared.push(state);
+        }
+        server.fix_dealers().unwrap();
+        let (mut masked, mut believed) = (Vec::new(), [0; 32]);
+        for (i, (state, key)) in shared.into_iter().zip(&keys).enumerate() {
+            let mut inbox = server.inbox_for(u16::try_from(i).unwrap()).unwrap();
+            inbox.retain(|delivery| i != N - 1 || Some(delivery.dealer()) != hidden);
+            let (state, _) = state.receive(&inbox).unwrap();
+            let values = vec![vec![0.25f32; ENTRIES].into()];
+            let clipped = Clipped::new(&plan().encoding, values, 1).unwrap_or_else(|e| panic!("{e}"));
+            let (state, update) = state.mask(Encoded::new(clipped, &mut rng), key).unwrap();
+            // As an honest coordinator would, but without asking whose terms these are.
+            let bits = plan().encoding.bits();
+            let words = unpack(&update.packed, ENTRIES + 1, bits).unwrap();
+            for (sum, word) in server.words.iter_mut().zip(words) {
+                *sum = sum.wrapping_add(word) & modulus_mask(bits);
+            }
+            believed = update.report.dealers;
+            server.reports.insert(i, update.report);
+            masked.push(state);
+        }
+        let survivors = server.fix_survivors().unwrap();
+        let mut signed = Vec::new();
+        for (state, key) in masked.into_iter().zip(&keys).take(N - 1) {
+            let (state, signature) = state.sign(&survivors, 3, key).unwrap();
+            server.add_signature(signature).unwrap();
+            signed.push(state);
+        }
+        let signatures = server.unmask_request().unwrap();
+        for (state, key) in signed.into_iter().zip(&keys) {
+            server.add_reveal(state.reveal(&signatures, key).unwrap().1).unwrap();
+        }
+        (server, believed)
+    }
+
+    #[test]
+    fn sites_that_were_told_alike_open_in_range() {
+        let (sum, _) = session(None).0.open().unwrap();
+        assert_eq!(sum.mean(UPDATE).unwrap(), vec![0.25; ENTRIES]);
+    }
+
+    #[test]
+    fn a_site_that_was_told_otherwise_leaves_noise_and_nothing_else() {
+        let (server, believed) = session(Some(1));
+        assert!(matches!(server.open(), Err(OpenError::OutOfRange { .. })));
+        // The coordinator knows what it told the last site, and takes the right mask off for it.
+        let bits = server.plan.encoding.bits();
+        let mut words = server.unmask().unwrap();
+        let secret = server.reconstruct(N - 1, &mut None).unwrap();
+        let seeds = [
+            (agree::self_seed(&secret, &server.digest, N - 1), Sign::Plus),
+            (agree::self_seed(&secret, &believed, N - 1), Sign::Minus),
+        ];
+        add_streams(&mut words, bits, &seeds);
+        let mut counts = [0u32; 256];
+        words.iter().for_each(|word| counts[usize::try_from(word >> (bits - 8)).unwrap()] += 1);
+        let expected = words.len() as f64 / 256.0;
+        let chi2: f64 =
+            counts.iter().map(|&c| (f64::from(c) - expected).powi(2) / expected).sum();
+        // 255 degrees of freedom: mean 255, standard deviation 22.6.
+        assert!((140.0..390.0).contains(&chi2), "{chi2}");
     }
 }

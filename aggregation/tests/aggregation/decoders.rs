@@ -4,7 +4,9 @@ use std::sync::OnceLock;
 
 use koinon_aggregation::client::{Advertised, Keyed, Masked, Revealed, Shared, Signed};
 use koinon_aggregation::{
-    Bundle, Delivery, Report, Reveal, SessionPlan, Shares, SurvivorSignature,
+    BUNDLE_BYTES_MAX, Bundle, DELIVERY_BYTES_MAX, Delivery, NAME_BYTES_MAX, REPORT_BYTES,
+    REVEAL_BYTES_MAX, Report, Reveal, SHARES_BYTES_MAX, SURVIVOR_SIGNATURE_BYTES, SessionPlan,
+    Shares, Signer, SurvivorSignature,
 };
 use proptest::prelude::*;
 
@@ -88,6 +90,28 @@ fn examples_are_read_whole_and_at_no_other_length() {
 }
 
 #[test]
+fn messages_keep_to_their_stated_sizes() {
+    let mut cohort = cohort(64, 1);
+    let long = |i| format!("site-{i:02}-{}", "x".repeat(NAME_BYTES_MAX - 8));
+    cohort.names = (0..64).map(long).collect();
+    cohort.roster =
+        cohort.names.iter().cloned().zip(cohort.keys.iter().map(Signer::public)).collect();
+    assert_eq!(cohort.advertised(1).1[0].to_bytes().len(), BUNDLE_BYTES_MAX);
+    let (_, shares, _) = cohort.shared(1);
+    assert_eq!(shares[0].to_bytes().len(), SHARES_BYTES_MAX);
+    let Unmasking { mut signed, signatures, server, .. } = cohort.signed(1, 0);
+    assert_eq!(cohort.inbox(&server, 0)[0].to_bytes().len(), DELIVERY_BYTES_MAX);
+    assert_eq!(signatures[0].to_bytes().len(), SURVIVOR_SIGNATURE_BYTES);
+    let (_, reveal) = signed.remove(0).reveal(&signatures, &cohort.keys[0]).unwrap();
+    assert_eq!(reveal.to_bytes().len(), REVEAL_BYTES_MAX);
+    let small = crate::support::cohort(3, 1);
+    let (mut keyed, _) = small.keyed(1);
+    let (_, update) = small.mask(keyed.remove(0), 0);
+    assert_eq!(update.report.to_bytes().len(), REPORT_BYTES);
+    assert_eq!(update.packed.len(), small.plan.encoding.update_bytes());
+}
+
+#[test]
 fn no_message_passes_for_another_kind() {
     let examples = examples();
     for (i, (name, decode)) in decoders().into_iter().enumerate() {
@@ -122,5 +146,58 @@ proptest! {
                 prop_assert_eq!(&again, &bytes, "{}", name);
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Garbled messages go in between the right ones at every step, and change nothing.
+    #[test]
+    fn a_server_that_is_sent_garbled_messages_opens_the_right_sum(
+        at in any::<prop::sample::Index>(), value in 1u8..,
+    ) {
+        let garble = |mut bytes: Vec<u8>| {
+            let at = at.index(bytes.len());
+            bytes[at] ^= value;
+            bytes
+        };
+        let cohort = cohort(3, 1);
+        let (keyed, mut server) = cohort.keyed(1);
+        let (_, shares, _) = cohort.shared(1);
+        if let Ok(shares) = Shares::from_bytes(&garble(shares[0].to_bytes())) {
+            prop_assert!(server.add_shares(shares).is_err());
+        }
+        let mut masked = Vec::new();
+        for (i, keyed) in keyed.into_iter().enumerate() {
+            let (state, update) = cohort.mask(keyed, i);
+            if let Ok(report) = Report::from_bytes(&garble(update.report.to_bytes())) {
+                prop_assert!(server.add_masked(report, &update.packed).is_err());
+            }
+            let garbled = garble(update.packed.clone());
+            prop_assert!(server.add_masked(update.report.clone(), &garbled).is_err());
+            server.add_masked(update.report, &update.packed).unwrap();
+            masked.push(state);
+        }
+        let survivors = server.fix_survivors().unwrap();
+        let mut signed = Vec::new();
+        for (state, key) in masked.into_iter().zip(&cohort.keys) {
+            let (state, signature) = state.sign(&survivors, 3, key).unwrap();
+            if let Ok(garbled) = SurvivorSignature::from_bytes(&garble(signature.to_bytes())) {
+                prop_assert!(server.add_signature(garbled).is_err());
+            }
+            server.add_signature(signature).unwrap();
+            signed.push(state);
+        }
+        let signatures = server.unmask_request().unwrap();
+        for (state, key) in signed.into_iter().zip(&cohort.keys) {
+            let (_, reveal) = state.reveal(&signatures, key).unwrap();
+            if let Ok(garbled) = Reveal::from_bytes(&garble(reveal.to_bytes())) {
+                prop_assert!(server.add_reveal(garbled).is_err());
+            }
+            server.add_reveal(reveal).unwrap();
+        }
+        let (sum, _) = server.open().unwrap();
+        prop_assert_eq!(sum.values(), cohort.oracle(&[0, 1, 2]));
     }
 }

@@ -5,7 +5,6 @@ use koinon_aggregation::{
     Bundle, Delivery, Report, Reveal, ServerSession, Shares, Sum, SurvivorSignature, threshold,
 };
 use proptest::prelude::*;
-use rand::Rng as _;
 
 use crate::support::{Cohort, cohort, rng};
 
