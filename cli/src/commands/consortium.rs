@@ -64,6 +64,7 @@ impl Folder {
     pub(crate) fn secret(&self) -> anyhow::Result<[u8; 32]> {
         let path = self.dir.join(KEY);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string()).or_exit(Exit::Config)?;
+        private(&path)?;
         let digest: Digest = text
             .trim()
             .parse()
@@ -96,6 +97,21 @@ impl Folder {
     pub(crate) fn keep_roster(&self, bytes: &[u8]) -> anyhow::Result<()> {
         replace(&self.dir.join(ROSTER), bytes, 0o644)
     }
+}
+
+/// Refuses a secret that others can read: it may have been copied already.
+fn private(path: &Path) -> anyhow::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(path).or_exit(Exit::Config)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(fail(Exit::Config, format!("{} can be read by others; make it private: chmod 600", path.display())));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
 }
 
 /// Writes a file that only its owner may read, through a temporary name.
