@@ -1,0 +1,193 @@
+//! The coordinator's machine: the shipped core, a disk, and the law between them.
+//!
+//! It starts, crashes and recovers the core and writes what the core wants written, in the order the
+//! core's [`Effect`] demands. What leaves the machine is the world's business. It decides nothing.
+//! Start at [`Hub::start`] and [`Hub::write`].
+
+use crate::memory::{Disk, DiskFull};
+use koinon_aggregation::identity::Identity;
+use koinon_coordinator::event::Effect;
+use koinon_coordinator::journal::{Chain, Entry};
+use koinon_coordinator::record::Record;
+use koinon_coordinator::{Coordinator, Setup};
+use koinon_proto::{Digest, Millis, SiteId};
+use rand_chacha::ChaCha20Rng;
+use std::collections::BTreeMap;
+
+/// The coordinator's machine.
+pub(crate) struct Hub {
+    /// The running core; none while the machine is down.
+    pub(crate) core: Option<Coordinator>,
+    /// The connection that counts, by site.
+    pub(crate) connections: BTreeMap<usize, u64>,
+    /// When the earliest scheduled tick is due.
+    pub(crate) tick_ms: Option<Millis>,
+    /// Records written so far, and when a restart is next tried on paper.
+    pub(crate) written: u64,
+    /// At this many records.
+    pub(crate) replay_at: u64,
+    name: SiteId,
+    identity: [u8; 32],
+    consortium_key: [u8; 32],
+    chain: Chain,
+    disk: Disk,
+    rng: ChaCha20Rng,
+}
+
+/// Where a write may be interrupted.
+pub(crate) enum Interrupted {
+    /// The machine stops here.
+    Crash,
+    /// The disk takes no more.
+    Full,
+}
+
+impl From<DiskFull> for Interrupted {
+    fn from(_: DiskFull) -> Interrupted {
+        Interrupted::Full
+    }
+}
+
+/// Who the coordinator is.
+pub(crate) struct HubSetup {
+    pub(crate) name: SiteId,
+    pub(crate) identity: [u8; 32],
+    pub(crate) consortium_key: [u8; 32],
+}
+
+impl Hub {
+    /// A machine with an empty disk, not started.
+    pub(crate) fn new(setup: HubSetup, rng: ChaCha20Rng) -> Hub {
+        Hub {
+            core: None,
+            connections: BTreeMap::new(),
+            tick_ms: None,
+            written: 0,
+            replay_at: 0,
+            name: setup.name,
+            identity: setup.identity,
+            consortium_key: setup.consortium_key,
+            chain: Chain::default(),
+            disk: Disk::default(),
+            rng,
+        }
+    }
+
+    /// Starts the core from what the disk holds. Errors are violations: a coordinator that cannot
+    /// read its own journal has lost what it promised.
+    pub(crate) fn start(&mut self, now: Millis) -> Result<Vec<Effect>, String> {
+        let (core, chain) = self.recovered()?;
+        let core = self.core.insert(core);
+        self.chain = chain;
+        self.tick_ms = None;
+        Ok(core.boot(now, &mut self.rng))
+    }
+
+    /// Lets the core handle an event; nothing while the machine is down.
+    pub(crate) fn handle(
+        &mut self,
+        now: Millis,
+        event: koinon_coordinator::event::Event,
+    ) -> Vec<Effect> {
+        match &mut self.core {
+            Some(core) => core.handle(now, &mut self.rng, event),
+            None => Vec::new(),
+        }
+    }
+
+    /// Keeps the law's first half: blobs durable, then all records in one synced transaction.
+    /// `interrupt` is asked before every write and every sync; `keep` says which records are
+    /// written, which is all of them but for planted bugs.
+    pub(crate) fn write(
+        &mut self,
+        effects: &[Effect],
+        interrupt: &mut dyn FnMut() -> bool,
+        keep: &dyn Fn(&Record) -> bool,
+    ) -> Result<Vec<Record>, Interrupted> {
+        let mut check = || if interrupt() { Err(Interrupted::Crash) } else { Ok(()) };
+        for effect in effects {
+            if let Effect::Blob { digest, bytes } = effect {
+                check()?;
+                self.disk.put(&digest.to_string(), bytes.clone())?;
+                check()?;
+                self.disk.sync()?;
+            }
+        }
+        let records: Vec<Record> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Record(record) if keep(record) => Some(record.clone()),
+                _ => None,
+            })
+            .collect();
+        if !records.is_empty() {
+            check()?;
+            let entries = records.iter().map(|record| stored(&self.chain.append(record)));
+            let entries = entries.collect();
+            self.disk.append(entries)?;
+            check()?;
+            self.disk.sync()?;
+        }
+        Ok(records)
+    }
+
+    /// The machine stops; what was not synced is kept, lost or torn.
+    pub(crate) fn crash(&mut self, rng: &mut ChaCha20Rng) {
+        self.core = None;
+        self.connections.clear();
+        self.disk.crash(rng);
+    }
+
+    /// Removes a blob.
+    pub(crate) fn forget(&mut self, digest: &Digest) {
+        self.disk.remove(&digest.to_string());
+    }
+
+    /// A blob as it lies on the disk.
+    pub(crate) fn blob(&self, digest: &Digest) -> Option<Vec<u8>> {
+        self.disk.file(&digest.to_string()).map(<[u8]>::to_vec)
+    }
+
+    /// The disk, to fill it or to make room.
+    pub(crate) fn disk(&mut self) -> &mut Disk {
+        &mut self.disk
+    }
+
+    /// The durable state's digest as a restart now would find it.
+    pub(crate) fn replayed(&self) -> Result<Digest, String> {
+        Ok(self.recovered()?.0.state_digest())
+    }
+
+    fn recovered(&self) -> Result<(Coordinator, Chain), String> {
+        let mut chain = Chain::default();
+        let mut records = Vec::with_capacity(self.disk.journal().len());
+        for bytes in self.disk.journal() {
+            let entry = loaded(bytes).ok_or("a journal entry cannot be read")?;
+            records.push(chain.follow(&entry).map_err(|e| e.to_string())?);
+        }
+        let setup = Setup {
+            name: self.name.clone(),
+            identity: Identity::from_secret_bytes(&self.identity),
+            consortium_key: self.consortium_key,
+        };
+        if records.is_empty() {
+            return Ok((Coordinator::new(setup), chain));
+        }
+        let blob = |digest: &Digest| self.blob(digest);
+        let core = Coordinator::recover(setup, records, &blob).map_err(|e| e.to_string())?;
+        Ok((core, chain))
+    }
+}
+
+/// An entry as bytes: index, previous digest, payload.
+fn stored(entry: &Entry) -> Vec<u8> {
+    let index = entry.index.to_le_bytes();
+    [&index[..], entry.previous.as_bytes(), &entry.payload].concat()
+}
+
+fn loaded(bytes: &[u8]) -> Option<Entry> {
+    let (index, rest) = bytes.split_first_chunk::<8>()?;
+    let (previous, payload) = rest.split_first_chunk::<32>()?;
+    let index = u64::from_le_bytes(*index);
+    Some(Entry { index, previous: Digest(*previous), payload: payload.to_vec() })
+}
