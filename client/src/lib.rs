@@ -18,8 +18,12 @@
 pub mod algorithm;
 pub mod durable;
 pub mod egress;
+#[cfg(feature = "engine")]
+pub mod engine;
 pub mod error;
 pub mod features;
+#[cfg(feature = "engine")]
+pub mod infer;
 pub mod ledger;
 #[cfg(feature = "grpc")]
 pub mod node;
@@ -27,6 +31,8 @@ pub mod participant;
 pub mod policy;
 pub mod report;
 pub mod source;
+#[cfg(feature = "engine")]
+pub mod split;
 pub mod trainer;
 
 pub use error::{Error, Fault, Refusal};
