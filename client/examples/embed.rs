@@ -159,10 +159,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (ledger, recovered) = file::open(&folder.join("ledger.jsonl"))?;
     println!("ledger: {} entries", recovered.head.entries);
+    let coordinator = setup.coordinator.clone();
+    let participant = Participant::new(setup, state, vector)?;
+    // A state from a backup is older than the ledger, and is not resumed.
+    participant.check_ledger(&file::read(&folder.join("ledger.jsonl"))?)?;
     let mut program = Program {
         folder: &folder,
-        coordinator: setup.coordinator.clone(),
-        participant: Participant::new(setup, state, vector)?,
+        coordinator,
+        participant,
         door: Door::new(policy, ledger),
         wire: Wire::default(),
         trainer: OwnTrainer,

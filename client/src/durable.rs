@@ -48,6 +48,16 @@ pub enum StateError {
         /// The site it belongs to.
         site: String,
     },
+    /// The ledger speaks of more than the state knows.
+    #[error(
+        "the state is older than the ledger, which speaks of more in session {session}: it was \
+         restored from a backup, or lost. It is not resumed, because a site that forgot what it said \
+         could say it differently; leave, and join again with a new identity and an empty state"
+    )]
+    Older {
+        /// The session, shortened.
+        session: String,
+    },
     /// The content contradicts itself although the checksum is right.
     #[error("the state's content is not valid ({0}): this is a defect of this program")]
     Invalid(&'static str),

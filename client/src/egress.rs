@@ -71,9 +71,14 @@ impl TranscriptFolder {
 
 impl Transcript for TranscriptFolder {
     fn keep(&mut self, entry: &Entry, message: &[u8]) -> io::Result<()> {
-        let name = format!("{:010}-{}.bin", entry.index, entry.kind.word());
-        fs::write(self.folder.join(name), message)
+        fs::write(self.folder.join(transcript_file(entry)), message)
     }
+}
+
+/// The name of an entry's file in a transcript folder.
+#[must_use]
+pub fn transcript_file(entry: &Entry) -> String {
+    format!("{:010}-{}.bin", entry.index, entry.kind.word())
 }
 
 /// Why a message did not leave.

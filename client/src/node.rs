@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use koinon_aggregation::roster::Role;
 use koinon_proto::id::Millis;
 use rand::rngs::StdRng;
-use tokio::runtime::Handle as Runtime;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -28,6 +28,7 @@ use self::counters::Counters;
 use self::daemon::{Clock, Daemon, End};
 use self::download::Downloads;
 pub use self::error::NodeError;
+pub use self::outlet::{INFERENCE_LEDGER_FILE, LEDGER_FILE};
 use self::keystore::KeyStore;
 use self::offers::OffersFolder;
 use self::outlet::Outlet;
@@ -49,6 +50,8 @@ mod daemon;
 mod download;
 mod error;
 mod files;
+#[cfg(feature = "engine")]
+pub mod inference;
 pub mod join;
 pub mod keystore;
 pub mod offers;
@@ -56,6 +59,8 @@ pub mod outlet;
 pub mod proxy;
 pub mod report;
 mod rounds;
+#[cfg(feature = "engine")]
+pub mod site;
 pub mod state;
 pub mod status;
 pub mod worker;
@@ -80,8 +85,8 @@ impl Default for Options {
     }
 }
 
-/// Runs a site's node with any trainer, until `shutdown` resolves or the site leaves. Whoever drops
-/// the future instead gets what `kill -9` gives: the next start resumes from what was durable.
+/// Runs a site's node with any trainer, until `shutdown` resolves or the site leaves. However
+/// the process ends instead, the next start resumes from what was durable.
 ///
 /// # Errors
 /// [`NodeError`]: settings, keys, policy, state or ledger. A connection that cannot be had is no
@@ -124,6 +129,20 @@ pub async fn run_with(
         tracing::info!("this site has left");
     }
     Ok(())
+}
+
+/// Runs a site's node on Koinon's engine, with the rows that its settings name.
+///
+/// # Errors
+/// As [`run_with`].
+#[cfg(feature = "engine")]
+pub async fn run(
+    dir: &Path,
+    options: &Options,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
+    let trainer = site::trainer(&config::load(dir)?);
+    run_with(dir, options, Box::new(trainer), shutdown).await
 }
 
 type Ended = oneshot::Sender<(Result<End, NodeError>, StatusFile)>;
@@ -193,10 +212,15 @@ fn start(
         report: ReportFile::new(dir.join(report::FILE)),
         rng: rng(),
         clock: Clock::new(),
+        tasks: Handle::current(),
         frames: None,
         fetching: BTreeSet::new(),
     };
-    let runtime = Runtime::current();
+    // Its own, for waiting only: the daemon ends in order whatever happens to the caller's.
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|e| NodeError::State(format!("no runtime for the node: {e}")))?;
     thread::Builder::new()
         .name("node".into())
         .spawn(move || {

@@ -1,6 +1,12 @@
 //! A hostile coordinator gets nothing, and a site that is killed at any moment says the same bytes or
 //! none. The coordinator of these tests is the protocol's own server session and a page of lies.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test stops at what it did not expect; its numbers are small"
+)]
+
 #[path = "policy/world.rs"]
 mod world;
 

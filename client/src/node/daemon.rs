@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use koinon_proto::id::{Digest, Millis, SessionId, SiteId};
 use koinon_proto::wire;
 use rand::rngs::StdRng;
-use tokio::runtime::Handle as Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 
 use super::control::{Change, Control};
@@ -54,6 +54,8 @@ pub(super) struct Daemon {
     pub(super) report: ReportFile,
     pub(super) rng: StdRng,
     pub(super) clock: Clock,
+    /// Where downloads run.
+    pub(super) tasks: Handle,
     /// Where frames go while there is a connection.
     pub(super) frames: Option<mpsc::Sender<wire::SiteFrame>>,
     /// Downloads under way.
@@ -68,7 +70,7 @@ pub(super) enum End {
 }
 
 impl Daemon {
-    /// Runs until `stop` changes or is dropped. Gives back the status file for a last word.
+    /// Runs until `stop` changes or is dropped; `runtime` is for waiting only. Gives back the status file for a last word.
     pub(super) fn run(
         mut self,
         runtime: &Runtime,
@@ -93,11 +95,11 @@ impl Daemon {
                 for change in self.control.look() {
                     match change {
                         Change::Left => return Ok(End::Left),
-                        Change::Paused(true) => self.handle(runtime, Event::Pause)?,
-                        Change::Paused(false) => self.handle(runtime, Event::Resume)?,
+                        Change::Paused(true) => self.handle(Event::Pause)?,
+                        Change::Paused(false) => self.handle(Event::Resume)?,
                         Change::Policy(policy) => {
                             self.outlet.adopt((*policy).clone());
-                            self.handle(runtime, Event::Policy(*policy))?;
+                            self.handle(Event::Policy(*policy))?;
                         }
                     }
                 }
@@ -114,11 +116,11 @@ impl Daemon {
             });
             match next {
                 Err(end) => return Ok(end),
-                Ok(Some(input)) => self.input(runtime, input)?,
+                Ok(Some(input)) => self.input(input)?,
                 Ok(None) => {}
             }
             if self.participant.next_deadline().is_some_and(|due| due <= self.clock.now()) {
-                self.handle(runtime, Event::Tick)?;
+                self.handle(Event::Tick)?;
             }
             self.show();
         }
@@ -130,7 +132,7 @@ impl Daemon {
         LOOK.min(Duration::from_millis(due.saturating_sub(now)))
     }
 
-    fn input(&mut self, runtime: &Runtime, input: Input) -> Result<(), NodeError> {
+    fn input(&mut self, input: Input) -> Result<(), NodeError> {
         let event = match input {
             Input::Connected { frames } => {
                 tracing::info!("connected");
@@ -156,7 +158,7 @@ impl Daemon {
             }
             Input::Worked { job, result } => self.worked(&job, result),
         };
-        self.handle(runtime, event)
+        self.handle(event)
     }
 
     /// The figures go into the site's own report, the contribution to the participant.
@@ -182,15 +184,15 @@ impl Daemon {
         Event::Worked { session, result }
     }
 
-    fn handle(&mut self, runtime: &Runtime, event: Event) -> Result<(), NodeError> {
+    fn handle(&mut self, event: Event) -> Result<(), NodeError> {
         let now = self.clock.now();
         for effect in self.participant.handle(now, &mut self.rng, event) {
-            self.execute(runtime, effect)?;
+            self.execute(effect)?;
         }
         Ok(())
     }
 
-    fn execute(&mut self, runtime: &Runtime, effect: Effect) -> Result<(), NodeError> {
+    fn execute(&mut self, effect: Effect) -> Result<(), NodeError> {
         match effect {
             Effect::Persist(bytes) => self.state.persist(&bytes)?,
             Effect::PersistVector { session, bytes } => {
@@ -200,7 +202,7 @@ impl Daemon {
             Effect::Send(frame) => self.send(frame)?,
             Effect::Fetch(digest) => {
                 if self.fetching.insert(digest) {
-                    runtime.spawn(self.downloads.clone().fetch(digest));
+                    self.tasks.spawn(self.downloads.clone().fetch(digest));
                 }
             }
             Effect::Work(job) => self.worker.work(job),

@@ -49,7 +49,7 @@ pub struct Joined {
     pub identity_key: [u8; 32],
     /// Whether the folder had already joined and nothing was done.
     pub already: bool,
-    /// Bytes on the wire for this join.
+    /// Bytes on the wire, below TLS, that joining took.
     pub transport: Totals,
 }
 
@@ -117,21 +117,19 @@ fn prepare(
         )));
     }
     let fail = |e: std::io::Error| NodeError::Config(format!("{}: {e}", dir.display()));
+    let fresh = !dir.exists();
     fs::create_dir_all(dir).map_err(fail)?;
-    // A client may lie beside the site's data. Other members have no business with foreign files.
-    // Keys without pins are of an attempt that broke off before anything left: they are made anew.
-    let foreign = fs::read_dir(dir).map_err(fail)?.filter_map(Result::ok).any(|entry| {
-        let name = entry.file_name();
-        !["identity.key", "tls.key", "ca.pem", "ledger"].iter().any(|ours| name == *ours)
-            && Path::new(&name).extension().is_none_or(|e| e != "tmp")
-    });
-    if foreign && terms.role != Role::Client {
-        return Err(NodeError::Config(format!(
-            "{} is not empty; choose a new folder",
-            dir.display()
-        )));
+    // The site's data may lie there already. Keys without pins are of an attempt that broke off
+    // before anything left, and are made anew; those of other roles are never touched.
+    for other in ["coordinator.toml", "consortium.key"] {
+        if dir.join(other).exists() {
+            return Err(NodeError::Config(format!(
+                "{} holds {other}: it is no folder for a member; choose another one",
+                dir.display()
+            )));
+        }
     }
-    if !foreign {
+    if fresh {
         restrict(dir).map_err(fail)?;
     }
     let name = SiteId::new(terms.name.clone()).map_err(|e| NodeError::Refused(e.to_string()))?;

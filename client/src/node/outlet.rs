@@ -22,6 +22,10 @@ use crate::policy::Policy;
 /// The ledger's file in its folder.
 pub const LEDGER_FILE: &str = "ledger.jsonl";
 
+/// The ledger of split inference, which may run beside the node: a file of its own, because a ledger
+/// has one writer.
+pub const INFERENCE_LEDGER_FILE: &str = "inference.jsonl";
+
 /// The door, shared by everything in this process that sends. Cheap to clone.
 #[derive(Clone)]
 pub struct Outlet(Arc<Mutex<Door<FileStore>>>);
@@ -47,10 +51,22 @@ impl Outlet {
         policy: Policy,
         transcript: Option<Box<dyn Transcript + Send>>,
     ) -> Result<Self, NodeError> {
+        Self::open_file(&folder.join(LEDGER_FILE), policy, transcript)
+    }
+
+    /// As [`Self::open`], for a ledger file of another name.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn open_file(
+        path: &Path,
+        policy: Policy,
+        transcript: Option<Box<dyn Transcript + Send>>,
+    ) -> Result<Self, NodeError> {
+        let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)
             .map_err(|e| NodeError::State(format!("{}: {e}", folder.display())))?;
-        let (ledger, found) =
-            file::open(&folder.join(LEDGER_FILE)).map_err(|e| NodeError::Site(Error::from(e)))?;
+        let (ledger, found) = file::open(path).map_err(|e| NodeError::Site(Error::from(e)))?;
         tracing::info!(
             entries = found.head.entries,
             torn_bytes = found.torn_bytes,

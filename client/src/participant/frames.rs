@@ -20,6 +20,9 @@ impl Participant {
     pub(super) fn connected(&mut self, turn: &mut Turn<'_>) {
         self.held.clear();
         self.link.connected(turn);
+        if let Some(wanted) = &mut self.roster_wanted {
+            wanted.fetching = false;
+        }
         self.ask_for_roster(turn);
         self.ask_for_blobs(turn);
     }

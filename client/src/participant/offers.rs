@@ -18,6 +18,8 @@ pub(super) struct Offer {
     /// Verbatim.
     pub(super) bytes: Vec<u8>,
     pub(super) manifest: Arc<TaskManifest>,
+    /// The coordinator's epoch in which it was offered last.
+    pub(super) epoch: u64,
 }
 
 /// Whether the policy lets the site take part in a task.
@@ -36,8 +38,14 @@ impl Participant {
             return turn.fault(Fault::Oversized);
         }
         let task = Digest::of(&offer.manifest);
-        if self.offers.contains_key(&task) {
+        let epoch = self.link.coordinator_epoch;
+        if let Some(known) = self.offers.get_mut(&task) {
+            known.epoch = epoch;
             return;
+        }
+        if self.offers.len() >= limits::TASKS_MAX {
+            // What the coordinator did not offer again is over there.
+            self.offers.retain(|_, offer| offer.epoch == epoch);
         }
         if self.offers.len() >= limits::TASKS_MAX {
             return turn.fault(Fault::TooMany);
@@ -56,7 +64,7 @@ impl Participant {
             Err(refusal) => turn.note(Note::Refused { task: Some(task), session: None, refusal }),
         }
         let manifest = Arc::new(manifest);
-        self.offers.insert(task, Offer { bytes: offer.manifest, manifest });
+        self.offers.insert(task, Offer { bytes: offer.manifest, manifest, epoch });
         self.check_in(turn);
     }
 

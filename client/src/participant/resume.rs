@@ -1,7 +1,8 @@
 //! Building a participant from what it persisted.
 //!
 //! A session goes on exactly where its last answer left it, or it dies: when a part that it needs is
-//! missing or is another one, its secrets are dropped and it is never entered again.
+//! missing or is another one, its secrets are dropped and it is never entered again. State that is
+//! older than the ledger is not resumed at all: what it forgot, it could say differently.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::sharing::{Sharing, Step};
 use super::{Participant, Setup};
 use crate::durable::{Active, Durable, Question, StateError};
 use crate::error::Error;
+use crate::ledger::{Entries, Kind};
 
 /// See [`Participant::new`].
 pub(super) fn resume(
@@ -45,7 +47,7 @@ pub(super) fn resume(
         let round = round_of(active)
             .filter(|round| permitted(&setup.policy, &round.task, &round.manifest).is_ok())?;
         let (bytes, manifest) = (round.manifest_bytes.clone(), Arc::clone(&round.manifest));
-        offers.insert(round.task, Offer { bytes, manifest });
+        offers.insert(round.task, Offer { bytes, manifest, epoch: 0 });
         phase_of(active, round, vector)
     });
     if phase.is_none() {
@@ -64,6 +66,44 @@ pub(super) fn resume(
         phase: phase.unwrap_or(Phase::Idle),
         paused: false,
     })
+}
+
+impl Participant {
+    /// Compares the state with the ledger of this site (`text`: its whole lines). To be called after
+    /// [`Participant::new`] and before the first event, wherever there is a ledger.
+    ///
+    /// # Errors
+    /// [`StateError::Older`] when the ledger speaks of a step of a session that the state does not
+    /// know: the state was restored from a backup, or lost. And the ledger's own errors.
+    pub fn check_ledger(&self, text: &[u8]) -> Result<(), Error> {
+        for entry in Entries::of(text) {
+            let entry = entry?;
+            let (Some(question), Some(session)) = (answered_by(entry.kind), entry.about) else {
+                continue;
+            };
+            let active = self.durable.active.as_ref().filter(|a| a.session == session);
+            let known = match active {
+                Some(active) => active.answered.contains_key(&question),
+                None => self.durable.sessions.contains(&session),
+            };
+            if !known {
+                return Err(StateError::Older { session: session.short() }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The question that a message of this kind is the answer to.
+fn answered_by(kind: Kind) -> Option<Question> {
+    match kind {
+        Kind::Ready => Some(Question::Invite),
+        Kind::Shares => Some(Question::Participants),
+        Kind::Report | Kind::Chunk => Some(Question::Inbox),
+        Kind::SurvivorSignature => Some(Question::Survivors),
+        Kind::Reveal => Some(Question::Unmask),
+        _ => None,
+    }
 }
 
 fn round_of(active: &Active) -> Option<Round> {

@@ -154,8 +154,14 @@ impl Participant {
         else {
             unreachable!("the phase was just looked at");
         };
-        let masked = keyed.mask(encoded, &self.setup.identity);
-        let (state, update) = masked.expect("encoding and keys were checked before this step");
+        let (state, update) = match keyed.mask(encoded, &self.setup.identity) {
+            Ok(masked) => masked,
+            Err(rejection) => {
+                unverified(turn, &rejection);
+                self.phase = Phase::Sharing(Sharing::again(round, Step::Shared));
+                return self.fail(turn, "mask");
+            }
+        };
         let secret = state.to_secret_bytes();
         let bytes = update.packed.len() as u64;
         let message = Reply::Report(wire::Report {

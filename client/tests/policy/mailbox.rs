@@ -123,3 +123,37 @@ fn mail_waits_for_the_roster_that_may_hold_its_key() {
     world.event(1, Event::Blob { digest, bytes });
     assert_eq!(world.sites[1].participant.offers().count(), 1);
 }
+
+#[test]
+fn a_roster_whose_fetch_was_lost_with_the_connection_is_asked_for_again() {
+    let mut world = World::new(2);
+    world.sites[1].disk = Default::default();
+    world.sites[1].rebuild();
+    world.answers_fetches = false;
+    world.event(1, Event::Connected);
+    world.announce(1);
+    assert_eq!(world.sites[1].participant.status().roster, None);
+    world.event(1, Event::Disconnected);
+    world.answers_fetches = true;
+    world.sites[1].new_coordinator();
+    world.event(1, Event::Connected);
+    assert!(world.sites[1].participant.status().roster.is_some());
+}
+
+#[test]
+fn tasks_that_are_not_offered_any_more_make_room_for_new_ones() {
+    let mut world = World::new(1);
+    let many = koinon_proto::limits::TASKS_MAX as u64;
+    let offer = |world: &mut World, seed: u64| {
+        let task = Task::new(|manifest| manifest.seed = seed);
+        world.tell(0, ToSite::Offer(wire::Offer { manifest: task.bytes }));
+    };
+    (0..many).for_each(|seed| offer(&mut world, seed));
+    world.event(0, Event::Disconnected);
+    world.sites[0].new_coordinator();
+    world.event(0, Event::Connected);
+    offer(&mut world, 3);
+    offer(&mut world, many + 1);
+    assert!(world.sites[0].faults().is_empty());
+    assert_eq!(world.sites[0].participant.offers().count(), 2);
+}

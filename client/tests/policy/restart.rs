@@ -1,15 +1,19 @@
 //! A site that is killed between any two effects, and what it says afterwards: the same bytes, or
 //! nothing of that session ever again.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use koinon_client::egress::leaving_of;
+use koinon_client::ledger::{Head, Ledger, LedgerStore};
 use koinon_client::participant::{Note, Participant, PhaseName};
 use koinon_client::{Effect, Event};
 use koinon_proto::wire::to_site::Message as ToSite;
 use koinon_proto::{Digest, wire};
 use prost::Message as _;
 
-use crate::world::{Round, Rounds, Site, Task, World, whole_round};
+use crate::world::{Disk, Round, Rounds, Site, Task, World, coordinator_name, whole_round};
 
 /// Each thing that may be said in one way only, as it was said: kind of message (or chunk) and bytes.
 fn said_once(site: &Site) -> BTreeMap<String, Vec<u8>> {
@@ -297,4 +301,59 @@ fn work_of_a_left_session_is_stopped_and_ignored() {
     world.event(0, Event::Worked { session: Digest([1; 32]), result });
     assert_eq!(world.sites[0].secrets_sent().len(), before);
     assert_eq!(world.sites[0].participant.status().phase, PhaseName::Idle);
+}
+
+/// The ledger of a site that sent these frames.
+fn ledger_of(frames: &[wire::SiteFrame]) -> Vec<u8> {
+    #[derive(Clone, Default)]
+    struct Lines(Rc<RefCell<Vec<u8>>>);
+    impl LedgerStore for Lines {
+        fn append(&mut self, line: &[u8]) -> std::io::Result<()> {
+            self.0.borrow_mut().extend_from_slice(line);
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let mut ledger = Ledger::new(Head::EMPTY, lines.clone());
+    for frame in frames {
+        let leaving = leaving_of(frame, &coordinator_name());
+        let entry = ledger.entry(1, &leaving, &frame.encode_to_vec());
+        ledger.append(&entry).unwrap();
+    }
+    lines.0.take()
+}
+
+/// State restored from a backup, or lost, is older than the ledger and is not resumed.
+#[test]
+fn a_restored_older_state_is_not_resumed() {
+    let mut world = World::new(6);
+    let task = Task::new(|_| {});
+    world.offer(&task);
+    let sites = world.all();
+    let mut disks = vec![Disk::default(), world.sites[0].disk.clone()];
+    let mut rounds = Rounds::start(&mut world, &task, &Round::train(1), &sites);
+    disks.push(world.sites[0].disk.clone());
+    rounds.share(&mut world);
+    disks.push(world.sites[0].disk.clone());
+    rounds.report(&mut world);
+    disks.push(world.sites[0].disk.clone());
+    rounds.sign(&mut world);
+    disks.push(world.sites[0].disk.clone());
+    rounds.unmask(&mut world);
+    let newest = world.sites[0].disk.clone();
+    let ledger = ledger_of(&world.sites[0].sent);
+    let site = &world.sites[0];
+    let check = |disk: &Disk| {
+        let participant = crate::world::participant(&site.name, &site.secret, &site.policy, disk);
+        participant.check_ledger(&ledger)
+    };
+    check(&newest).unwrap();
+    for (age, disk) in disks.iter().enumerate() {
+        let error = check(disk).unwrap_err().to_string();
+        assert!(error.contains("older than the ledger"), "{age}: {error}");
+    }
+    rounds.open(&mut world);
+    let site = &world.sites[0];
+    let idle = crate::world::participant(&site.name, &site.secret, &site.policy, &site.disk);
+    idle.check_ledger(&ledger).unwrap();
 }
