@@ -1,7 +1,9 @@
-//! Two sites' common secrets: X25519 (RFC 7748), what is derived from it, and the sealing of shares.
+//! Two sites' common secrets: X25519 (RFC 7748), what is derived from it, and the sealing of
+//! shares.
 //!
 //! Every derived key is bound to a digest that covers the plan and the participants, and to the two
-//! ends, so a secret agreed on in one session says nothing in another. Keys are made for one session.
+//! ends, so a secret agreed on in one session says nothing in another. Keys are made for one
+//! session.
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes128Gcm, Nonce, Tag};

@@ -1,9 +1,10 @@
 //! Canonical bytes: how every message, plan and stored state of this crate is written and read.
 //!
-//! One value has exactly one encoding: fixed-width little-endian integers, byte strings whose length
-//! follows from what came before, no padding, nothing left over at the end. So bytes can be hashed
-//! and signed as they are. It is deliberately not a general serialiser: there are no optional fields
-//! and no extension points, a new protocol version writes a new format. Start at [`Reader`].
+//! One value has exactly one encoding: fixed-width little-endian integers, byte strings whose
+//! length follows from what came before, no padding, nothing left over at the end. So bytes can be
+//! hashed and signed as they are. It is deliberately not a general serialiser: there are no
+//! optional fields and no extension points, a new protocol version writes a new format. Start at
+//! [`Reader`].
 
 use zeroize::Zeroizing;
 
@@ -51,7 +52,8 @@ impl Writer {
         self.bytes(&value.to_le_bytes())
     }
 
-    /// A float by its bits; equal plans must be equal bytes, so callers refuse NaN and negative zero.
+    /// A float by its bits; equal plans must be equal bytes, so callers refuse NaN and negative
+    /// zero.
     pub(crate) fn f64(&mut self, value: f64) -> &mut Self {
         self.u64(value.to_bits())
     }
@@ -88,7 +90,8 @@ impl Writer {
     }
 }
 
-/// Reads canonical bytes; every read says which part it is after, and [`Reader::end`] refuses rests.
+/// Reads canonical bytes; every read says which part it is after, and [`Reader::end`] refuses
+/// rests.
 pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -1,8 +1,8 @@
 //! How real numbers become words of a private sum: fields, bounds, dyadic scales, and the number of
 //! bits that no permitted sum can overflow.
 //!
-//! A plan is arithmetic and nothing else: it says what is summed, not who takes part (`plan`) and not
-//! how a site's values are clipped and rounded (`update`). Start at [`EncodingPlan::new`].
+//! A plan is arithmetic and nothing else: it says what is summed, not who takes part (`plan`) and
+//! not how a site's values are clipped and rounded (`update`). Start at [`EncodingPlan::new`].
 
 use crate::codec::{CodecError, NAME_BYTES_MAX, Reader, Writer};
 use crate::participants::PARTICIPANTS_MAX;
@@ -74,8 +74,8 @@ impl EncodingPlan {
     /// A plan for up to `n_max` sites (3..=64) with weights of 1..=`w_max`.
     ///
     /// A field [`WEIGHT`] of one entry is put first. `clip_l2` bounds the L2 norm of the field
-    /// [`UPDATE`], before weighting. The bits per word are the fewest that hold every permitted sum:
-    /// a sign and the bits of n_max · ⌈w_max · bound · 2^frac_bits⌉ of the largest field.
+    /// [`UPDATE`], before weighting. The bits per word are the fewest that hold every permitted
+    /// sum: a sign and the bits of n_max · ⌈w_max · bound · 2^frac_bits⌉ of the largest field.
     ///
     /// # Errors
     /// A [`PlanError`] if a permitted sum could overflow, or a part is out of range.
@@ -330,7 +330,8 @@ mod tests {
     #[test]
     fn no_permitted_sum_wraps() {
         for (n_max, w_max, bound) in [(3, 1, 1.0), (3, 1, 1.5), (4, 2, 2.0), (64, 7, 3.3)] {
-            let plan = EncodingPlan::new(vec![field("update", bound, 1)], None, n_max, w_max).unwrap();
+            let plan =
+                EncodingPlan::new(vec![field("update", bound, 1)], None, n_max, w_max).unwrap();
             let n = usize::try_from(n_max).unwrap();
             let sum_max = plan.fields().iter().map(|f| plan.sum_max(f, n)).max().unwrap();
             let sum_max = i64::try_from(sum_max).unwrap();

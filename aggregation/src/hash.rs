@@ -1,5 +1,5 @@
-//! Hashes and derived keys, each under a label of its own, so that no value made for one purpose can
-//! stand in for another. Not a place for policy: what is hashed is said by the caller.
+//! Hashes and derived keys, each under a label of its own, so that no value made for one purpose
+//! can stand in for another. Not a place for policy: what is hashed is said by the caller.
 
 use hkdf::Hkdf;
 use sha2::{Digest as _, Sha256};

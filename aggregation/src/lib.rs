@@ -1,14 +1,15 @@
-//! Koinon's private sum: sites add up their updates so that the coordinator learns the sum and nothing
-//! else. Identities and the roster, by which a site knows who the others are, live here too.
+//! Koinon's private sum: sites add up their updates so that the coordinator learns the sum and
+//! nothing else. Identities and the roster, by which a site knows who the others are, live here
+//! too.
 //!
-//! Secure aggregation after Bonawitz et al. 2017 (section 6, the variant against active adversaries) on
-//! the complete graph of 3 to 64 participants, hardened against a malicious coordinator: everything
-//! agreed on goes into the seeds and under the signatures, and each site checks participants, floors
-//! and survivors itself. `docs/protocol.md` has every byte.
+//! Secure aggregation after Bonawitz et al. 2017 (section 6, the variant against active
+//! adversaries) on the complete graph of 3 to 64 participants, hardened against a malicious
+//! coordinator: everything agreed on goes into the seeds and under the signatures, and each site
+//! checks participants, floors and survivors itself. `docs/protocol.md` has every byte.
 //!
 //! Deliberately not here: clocks, sockets, files, randomness of its own, any wire format but the
-//! canonical bytes of this protocol's messages. Start with the round below, then [`client`] for a site,
-//! [`ServerSession`] for the coordinator, [`SessionPlan`] for what both agree on.
+//! canonical bytes of this protocol's messages. Start with the round below, then [`client`] for a
+//! site, [`ServerSession`] for the coordinator, [`SessionPlan`] for what both agree on.
 //!
 //! A whole round of four sites, of which one is lost after the keys were shared:
 //!
@@ -100,15 +101,15 @@ pub use codec::{CodecError, NAME_BYTES_MAX, is_name};
 pub use encode::{ENTRIES_MAX, EncodingPlan, FIELDS_MAX, Field, PlanError, UPDATE, WEIGHT};
 pub use error::{Erasure, OpenError, Rejection};
 pub use hash::Digest;
-pub use message::{
-    BUNDLE_BYTES_MAX, DELIVERY_BYTES_MAX, REPORT_BYTES, REVEAL_BYTES_MAX, SHARES_BYTES_MAX,
-    SURVIVOR_SIGNATURE_BYTES, Signature,
-};
 pub use message::bundle::Bundle;
 pub use message::report::{MaskedUpdate, Report, update_digest};
 pub use message::reveal::Reveal;
 pub use message::shares::{Delivery, Shares};
 pub use message::survivors::SurvivorSignature;
+pub use message::{
+    BUNDLE_BYTES_MAX, DELIVERY_BYTES_MAX, REPORT_BYTES, REVEAL_BYTES_MAX, SHARES_BYTES_MAX,
+    SURVIVOR_SIGNATURE_BYTES, Signature,
+};
 pub use participants::{Indices, PARTICIPANTS_MAX, PARTICIPANTS_MIN};
 pub use plan::{PLAN_BYTES_MAX, PROTOCOL_VERSION, SessionPlan, threshold};
 pub use ring::{BITS_MAX, packed_bytes, unpack};

@@ -1,9 +1,10 @@
 //! The five signed messages of a session, each in a file: what it says, its bytes, its signature.
 //!
-//! Every message carries the protocol version, its kind, and the digest of all that was agreed before
-//! it: the plan for a bundle, the participants for shares, the dealers from then on; each of these
-//! digests covers the one before. What is signed is a label and the body; the signature follows the
-//! body on the wire. Whether a message is welcome is not decided here but by `client` and `server`.
+//! Every message carries the protocol version, its kind, and the digest of all that was agreed
+//! before it: the plan for a bundle, the participants for shares, the dealers from then on; each of
+//! these digests covers the one before. What is signed is a label and the body; the signature
+//! follows the body on the wire. Whether a message is welcome is not decided here but by `client`
+//! and `server`.
 
 use crate::codec::{CodecError, NAME_BYTES_MAX, Reader, Writer};
 use crate::hash::Digest;

@@ -1,7 +1,7 @@
 //! Who takes part: the participants of a session in their canonical order, and sets of them.
 //!
-//! A participant is a site whose key bundle is in the session; its index is its place in the order of
-//! names. Nothing here decides who may take part: the roster does (`Members`), with the floors.
+//! A participant is a site whose key bundle is in the session; its index is its place in the order
+//! of names. Nothing here decides who may take part: the roster does (`Members`), with the floors.
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::hash::{Digest, hash};

@@ -1,9 +1,9 @@
 //! What every participant of a session must have been told alike: the session plan.
 //!
 //! Its digest goes into every seed and under every signature, so sites that were given different
-//! plans produce masks that do not cancel. The plan holds digests, not the things themselves: what a
-//! model or a task is, its maker knows. A site checks a plan against its own policy before it acts on
-//! it; this module only sees to it that there is one plan and one encoding of it.
+//! plans produce masks that do not cancel. The plan holds digests, not the things themselves: what
+//! a model or a task is, its maker knows. A site checks a plan against its own policy before it
+//! acts on it; this module only sees to it that there is one plan and one encoding of it.
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::encode::{EncodingPlan, PlanError};
@@ -87,9 +87,9 @@ impl SessionPlan {
 /// How many of `n` participants must hold a share for a secret to be opened, and must sign a set of
 /// survivors: ⌊2n/3⌋ + 1.
 ///
-/// Two sets signed by so many of n participants share more than n/3 signers; as long as no more than
-/// that collude with the coordinator, one of them is honest and signs once (Bonawitz et al. 2017,
-/// section 6.2). At n = 3 all three are needed: no drop-out is tolerated.
+/// Two sets signed by so many of n participants share more than n/3 signers; as long as no more
+/// than that collude with the coordinator, one of them is honest and signs once (Bonawitz et al.
+/// 2017, section 6). At n = 3 all three are needed: no drop-out is tolerated.
 #[must_use]
 pub fn threshold(n: usize) -> usize {
     2 * n / 3 + 1

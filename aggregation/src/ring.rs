@@ -1,7 +1,7 @@
 //! Words modulo 2^b, and their dense packing on the wire.
 //!
-//! Words are held in 64-bit lanes while they are computed with; on the wire each takes exactly b bits,
-//! least significant bit first, one after the other, and zero bits fill the last byte.
+//! Words are held in 64-bit lanes while they are computed with; on the wire each takes exactly b
+//! bits, least significant bit first, one after the other, and zero bits fill the last byte.
 
 /// The largest number of bits of a word. One less than a lane, so that signs fit into `i64`.
 pub const BITS_MAX: u8 = 63;
@@ -98,7 +98,9 @@ mod tests {
 
         #[test]
         fn any_bytes_unpack_to_themselves_or_to_nothing(
-            bytes in proptest::collection::vec(any::<u8>(), 0..40), entries in 0usize..60, bits in 1u8..=63,
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+            entries in 0usize..60,
+            bits in 1u8..=63,
         ) {
             if let Some(words) = unpack(&bytes, entries, bits) {
                 prop_assert_eq!(pack(&words, bits), bytes);

@@ -1,7 +1,7 @@
 //! Bytes that nobody else may know: wiped when dropped, never printed, never copied by accident.
 //!
-//! A [`Secret`] has neither `Debug` nor `Clone`, and compares in constant time. It is not a vault: it
-//! lives in ordinary memory and may be paged out by the system.
+//! A [`Secret`] has neither `Debug` nor `Clone`, and compares in constant time. It is not a vault:
+//! it lives in ordinary memory and may be paged out by the system.
 
 use rand::CryptoRng;
 use subtle::{Choice, ConstantTimeEq};

@@ -1,10 +1,11 @@
 //! The coordinator's side of a session: messages go in by step, one sum comes out.
 //!
-//! The steps are fixed one after the other: bundles → [`ServerSession::fix_participants`] → shares →
-//! [`ServerSession::fix_dealers`] → masked updates → [`ServerSession::fix_survivors`] → survivor
-//! signatures → [`ServerSession::unmask_request`] → reveals → [`ServerSession::open`]. Every message is
-//! checked when it comes: signature, index, length, and that it belongs here. The same message again is
-//! welcome and changes nothing; a different one from the same site is a rejection with its name.
+//! The steps are fixed one after the other: bundles → [`ServerSession::fix_participants`] → shares
+//! → [`ServerSession::fix_dealers`] → masked updates → [`ServerSession::fix_survivors`] → survivor
+//! signatures → [`ServerSession::unmask_request`] → reveals → [`ServerSession::open`]. Every
+//! message is checked when it comes: signature, index, length, and that it belongs here. The same
+//! message again is welcome and changes nothing; a different one from the same site is a rejection
+//! with its name.
 //!
 //! The session is a function of the messages it accepted, in any order within a step: to survive a
 //! crash, keep those bytes and give them again. Deliberately not here: deadlines, and who is asked.
@@ -101,7 +102,8 @@ impl ServerSession {
     /// Takes a site's key bundle.
     ///
     /// # Errors
-    /// A [`Rejection`] if the bundle is not a member's, not for this plan, or a second, different one.
+    /// A [`Rejection`] if the bundle is not a member's, not for this plan, or a second, different
+    /// one.
     pub fn add_bundle(&mut self, bundle: Bundle, members: &dyn Members) -> Result<(), Rejection> {
         check_bundle(&self.plan_digest, &bundle, members)?;
         if let Some(known) = self.bundles.get(bundle.site()) {
@@ -117,11 +119,13 @@ impl ServerSession {
         self.bundles.keys().map(String::as_str)
     }
 
-    /// Ends advertising: those of `sites` take part, with their bundles as every participant gets them
-    /// for [`Advertised::share`](crate::client::Advertised::share). Indices are places in this list.
+    /// Ends advertising: those of `sites` take part, with their bundles as every participant gets
+    /// them for [`Advertised::share`](crate::client::Advertised::share). Indices are places in this
+    /// list.
     ///
     /// # Errors
-    /// A [`Rejection`] if a site has no bundle, or they are fewer than `n_min` or more than `n_max`.
+    /// A [`Rejection`] if a site has no bundle, or they are fewer than `n_min` or more than
+    /// `n_max`.
     pub fn fix_participants(
         &mut self,
         sites: &[&str],
@@ -159,8 +163,8 @@ impl ServerSession {
         u16::try_from(index).ok()
     }
 
-    /// How many participants must hold, sign and reveal: [`threshold`] of their number, 0 before they
-    /// are fixed.
+    /// How many participants must hold, sign and reveal: [`threshold`] of their number, 0 before
+    /// they are fixed.
     #[must_use]
     pub fn threshold(&self) -> usize {
         self.participants.as_ref().map_or(0, |p| threshold(p.len()))
@@ -169,8 +173,8 @@ impl ServerSession {
     /// Takes a dealer's shares.
     ///
     /// # Errors
-    /// A [`Rejection`] if they are not signed by that participant for these participants, or are second
-    /// and different ones.
+    /// A [`Rejection`] if they are not signed by that participant for these participants, or are
+    /// second and different ones.
     pub fn add_shares(&mut self, shares: Shares) -> Result<(), Rejection> {
         let what = "shares";
         let dealer = self.participant(shares.dealer(), what)?;
@@ -234,8 +238,9 @@ impl ServerSession {
     /// Adds a masked update to the sum.
     ///
     /// # Errors
-    /// A [`Rejection`] if the report is not signed by a dealer for these dealers, the packed bytes are
-    /// not the reported ones or not as long as planned, or the site reported something else before.
+    /// A [`Rejection`] if the report is not signed by a dealer for these dealers, the packed bytes
+    /// are not the reported ones or not as long as planned, or the site reported something else
+    /// before.
     pub fn add_masked(&mut self, report: Report, packed: &[u8]) -> Result<(), Rejection> {
         let what = "masked update";
         let reporter = self.participant(report.index(), what)?;
@@ -330,8 +335,8 @@ impl ServerSession {
     /// given back as erasures with the revealing site's name.
     ///
     /// # Errors
-    /// A [`Rejection`] if it is not a survivor's, not signed, not for this set, or a second, different
-    /// one.
+    /// A [`Rejection`] if it is not a survivor's, not signed, not for this set, or a second,
+    /// different one.
     pub fn add_reveal(&mut self, reveal: Reveal) -> Result<Vec<Erasure>, Rejection> {
         let what = "reveal";
         let index = usize::from(reveal.index());

@@ -1,8 +1,8 @@
-//! Sharing a 32-byte secret so that any `t` of `n` shares give it back and fewer say nothing about it
-//! (Shamir 1979), over GF(2^128): two elements to a secret.
+//! Sharing a 32-byte secret so that any `t` of `n` shares give it back and fewer say nothing about
+//! it (Shamir 1979), over GF(2^128): two elements to a secret.
 //!
-//! Shares carry no proof of their own; commitments around them do that (`message::shares`). The share
-//! of the participant with index i is the polynomial at x = i + 1.
+//! Shares carry no proof of their own; commitments around them do that (`message::shares`). The
+//! share of the participant with index i is the polynomial at x = i + 1.
 
 use rand::CryptoRng;
 use zeroize::Zeroizing;
@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 use crate::gf128::{self, Element};
 use crate::secret::Secret;
 
-/// A secret or one share of it: two field elements, the first one first, 16 bytes little-endian each.
+/// A secret or one share of it: two field elements, the first one first, 16 bytes little-endian
+/// each.
 pub(crate) const SHARE_BYTES: usize = 32;
 
 /// One share for each of the `n` participants, in order; any `t` of them give `secret` back.

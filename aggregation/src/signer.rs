@@ -1,7 +1,8 @@
-//! Who signs, and whose signatures count: the two seams through which identities reach the protocol.
+//! Who signs, and whose signatures count: the two seams through which identities reach the
+//! protocol.
 //!
-//! This is deliberately not the roster and not a key store: a session asks for one signature, or for
-//! the key of one site, and knows nothing of files, validity or rotation. Start at [`Signer`].
+//! This is deliberately not the roster and not a key store: a session asks for one signature, or
+//! for the key of one site, and knows nothing of files, validity or rotation. Start at [`Signer`].
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,10 @@
 //! Masks: a 32-byte seed expanded into as many words as an update has, added or subtracted.
 //!
-//! HKDF-Expand gives a 16-byte AES-128 key and a 16-byte first counter block; the mask is AES-128-CTR
-//! with a 128-bit big-endian counter (NIST SP 800-38A, section 6.5), read as little-endian lanes of 32
-//! bits when b ≤ 32 and of 64 bits otherwise, each taken modulo 2^b. [`add_streams`] is the whole door:
-//! a faster implementation may stand behind it, with the same words.
+//! HKDF-Expand gives a 16-byte AES-128 key and a 16-byte first counter block; the mask is
+//! AES-128-CTR with a 128-bit big-endian counter (NIST SP 800-38A, section 6.5), read as
+//! little-endian lanes of 32 bits when b ≤ 32 and of 64 bits otherwise, each taken modulo 2^b.
+//! [`add_streams`] is the whole door: a faster implementation may stand behind it, with the same
+//! words.
 
 use aes::Aes128;
 use aes::cipher::{KeyIvInit, StreamCipher};

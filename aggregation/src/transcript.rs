@@ -1,9 +1,9 @@
 //! The record of a session: every public message, so that anyone can open the sum once more.
 //!
-//! It holds what the coordinator saw, reveals included, and so nothing beyond the sum of the survivors
-//! and who took part. The masked updates are kept as their sum; whoever stored them can put them back
-//! in with [`Transcript::attach_update`]. `docs/protocol.md` describes the file; a reader in another
-//! language is `docs/verify/verify_session.py`.
+//! It holds what the coordinator saw, reveals included, and so nothing beyond the sum of the
+//! survivors and who took part. The masked updates are kept as their sum; whoever stored them can
+//! put them back in with [`Transcript::attach_update`]. `docs/protocol.md` describes the file; a
+//! reader in another language is `docs/verify/verify_session.py`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! An update on its way into the sum, each stage a type: values → [`Clipped`] → [`Encoded`] → masked
-//! (by [`client::Keyed::mask`](crate::client::Keyed::mask)) → [`Sum`].
+//! An update on its way into the sum, each stage a type: values → [`Clipped`] → [`Encoded`] →
+//! masked (by [`client::Keyed::mask`](crate::client::Keyed::mask)) → [`Sum`].
 //!
 //! Only what is masked can be written. The stages before have no bytes, no `Debug`, no `Clone`:
 //!
@@ -329,9 +329,9 @@ mod tests {
             let error = sum as f64 / f64::from(n) - value;
             assert!(error.abs() < 0.015, "{value}: {error}");
         }
-        for whole in [0.0, -3.0, 2f64.powi(52)] {
-            assert_eq!(round(whole, u64::MAX), whole as i64);
-            assert_eq!(round(whole, 0), whole as i64);
+        for (whole, exact) in [(0.0, 0), (-3.0, -3), (2f64.powi(52), 1 << 52)] {
+            assert_eq!(round(whole, u64::MAX), exact);
+            assert_eq!(round(whole, 0), exact);
         }
     }
 

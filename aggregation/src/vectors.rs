@@ -1,4 +1,5 @@
-//! Known answers for the primitives, made by the Python reader of `docs/verify`, wrong ones included.
+//! Known answers for the primitives, made by the Python reader of `docs/verify`, wrong ones
+//! included.
 
 use serde_json::Value;
 use zeroize::Zeroizing;

@@ -1,5 +1,5 @@
-//! First step: one-time keys are made and offered; then, with the participants known, the secrets are
-//! shared out among them.
+//! First step: one-time keys are made and offered; then, with the participants known, the secrets
+//! are shared out among them.
 
 use rand::CryptoRng;
 use zeroize::Zeroizing;
@@ -45,8 +45,8 @@ impl Keys {
 /// Enters a session as `site` with fresh keys. Keys serve one session, also if it is abandoned.
 ///
 /// # Errors
-/// [`Rejection::Plan`] if the plan's parts do not fit together, [`Rejection::Malformed`] if `site` is
-/// not a name.
+/// [`Rejection::Plan`] if the plan's parts do not fit together, [`Rejection::Malformed`] if `site`
+/// is not a name.
 pub fn advertise(
     plan: SessionPlan,
     site: &str,
@@ -78,8 +78,8 @@ impl Advertised {
     /// sites whose sum this site helps to open. The floor stays with the session.
     ///
     /// # Errors
-    /// A [`Rejection`] if a bundle is not the roster's, for this plan, usable and in its place, or if
-    /// there are too few or too many.
+    /// A [`Rejection`] if a bundle is not the roster's, for this plan, usable and in its place, or
+    /// if there are too few or too many.
     pub fn share(
         self,
         bundles: &[Bundle],
@@ -129,8 +129,8 @@ impl Advertised {
     }
 }
 
-/// The participants that these bundles are of: in order, all different, each one the roster's and for
-/// this plan. Both sides check alike.
+/// The participants that these bundles are of: in order, all different, each one the roster's and
+/// for this plan. Both sides check alike.
 pub(crate) fn check_bundles(
     plan: &SessionPlan,
     bundles: &[Bundle],

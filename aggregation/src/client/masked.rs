@@ -7,10 +7,10 @@ use super::session::{Session, Step};
 use crate::codec::{CodecError, Reader};
 use crate::error::Rejection;
 use crate::hash::Digest;
-use crate::message::{REVEAL_BYTES_MAX, SURVIVOR_SIGNATURE_BYTES};
 use crate::message::reveal::Reveal;
 use crate::message::shares::Opening;
 use crate::message::survivors::SurvivorSignature;
+use crate::message::{REVEAL_BYTES_MAX, SURVIVOR_SIGNATURE_BYTES};
 use crate::participants::Indices;
 use crate::signer::Signer;
 
@@ -26,8 +26,8 @@ impl Masked {
     /// Signs the set of sites whose updates are in the sum: one set per session, ever.
     ///
     /// # Errors
-    /// A [`Rejection`] if the set holds a stranger or a site that did not deal, lacks this site, or is
-    /// smaller than the threshold, the plan's `n_min`, this site's floor, or `floor`.
+    /// A [`Rejection`] if the set holds a stranger or a site that did not deal, lacks this site, or
+    /// is smaller than the threshold, the plan's `n_min`, this site's floor, or `floor`.
     pub fn sign(
         self,
         survivors: &[u16],
@@ -95,8 +95,9 @@ impl Signed {
         Ok(self.signature.clone())
     }
 
-    /// Reveals one share of each dealer, once a quorum of survivors has signed the set that this site
-    /// has signed: of the self-mask secret for a survivor, of the mask key for a site that is lost.
+    /// Reveals one share of each dealer, once a quorum of survivors has signed the set that this
+    /// site has signed: of the self-mask secret for a survivor, of the mask key for a site that is
+    /// lost.
     ///
     /// # Errors
     /// A [`Rejection`] unless `signatures` are of [`threshold`](crate::threshold) or more different
@@ -124,7 +125,8 @@ impl Signed {
     #[must_use]
     pub fn to_secret_bytes(&self) -> Zeroizing<Vec<u8>> {
         let Masked { session, dealers, digest, held } = &self.masked;
-        let mut out = Step::Signed.start(session.bytes_max() + held_bytes(held) + 4 + SURVIVOR_SIGNATURE_BYTES);
+        let mut out = Step::Signed
+            .start(session.bytes_max() + held_bytes(held) + 4 + SURVIVOR_SIGNATURE_BYTES);
         session.write(&mut out);
         write_held(&mut out, *dealers, digest, held);
         out.chunk(&self.signature.to_bytes());
@@ -140,7 +142,9 @@ impl Signed {
         Step::Signed.read(&mut from)?;
         let session = Session::read(&mut from)?;
         let (dealers, digest, held) = read_held(&mut from, &session)?;
-        let signature = SurvivorSignature::from_bytes(from.chunk(SURVIVOR_SIGNATURE_BYTES, "survivor signature")?)?;
+        let signature = SurvivorSignature::from_bytes(
+            from.chunk(SURVIVOR_SIGNATURE_BYTES, "survivor signature")?,
+        )?;
         from.end()?;
         let own = usize::from(signature.index) == session.me && signature.dealers == digest;
         if !own || !dealers.contains_all(signature.survivors) {

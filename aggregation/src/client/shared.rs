@@ -26,16 +26,16 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Takes the shares dealt to this site. Who dealt is what `inbox` says, and this site; the set and
-    /// the dealers' signed commitments go into every mask from here on, so that sites which were told
-    /// differently do not cancel.
+    /// Takes the shares dealt to this site. Who dealt is what `inbox` says, and this site; the set
+    /// and the dealers' signed commitments go into every mask from here on, so that sites which
+    /// were told differently do not cancel.
     ///
     /// A share that does not open its commitment is an [`Erasure`] with the dealer's name, and this
     /// site will have none to reveal of it.
     ///
     /// # Errors
-    /// A [`Rejection`] if a delivery is not signed by a dealer for these participants, is repeated, or
-    /// if too few participants dealt good shares.
+    /// A [`Rejection`] if a delivery is not signed by a dealer for these participants, is repeated,
+    /// or if too few participants dealt good shares.
     pub fn receive(self, inbox: &[Delivery]) -> Result<(Keyed, Vec<Erasure>), Rejection> {
         let session = self.session;
         let n = session.participants.len();

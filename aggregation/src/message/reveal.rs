@@ -1,5 +1,5 @@
-//! A reveal: for every dealer exactly one share, of the self-mask secret if the dealer's update is in
-//! the sum, of its mask key if not. The format has no room for both.
+//! A reveal: for every dealer exactly one share, of the self-mask secret if the dealer's update is
+//! in the sum, of its mask key if not. The format has no room for both.
 
 use super::{Kind, Signature};
 use crate::codec::{CodecError, Reader};

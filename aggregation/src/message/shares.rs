@@ -1,8 +1,8 @@
-//! What a dealer hands out: a share of each of its two secrets to every participant, sealed, under a
-//! signed list of commitments that a receiver and later the coordinator check shares against.
+//! What a dealer hands out: a share of each of its two secrets to every participant, sealed, under
+//! a signed list of commitments that a receiver and later the coordinator check shares against.
 //!
-//! The commitment to a receiver's pair of shares is a hash over two salted hashes, one for each kind of
-//! secret, so that either share can be shown, and proven, without the other (section 3 of
+//! The commitment to a receiver's pair of shares is a hash over two salted hashes, one for each
+//! kind of secret, so that either share can be shown, and proven, without the other (section 3 of
 //! `docs/protocol.md`).
 
 use rand::CryptoRng;
@@ -33,8 +33,8 @@ pub(crate) struct Dealing {
     signature: Signature,
 }
 
-/// A dealer's message to the coordinator: the signed part, and a sealed pair of shares for every other
-/// participant in order.
+/// A dealer's message to the coordinator: the signed part, and a sealed pair of shares for every
+/// other participant in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shares {
     pub(crate) dealing: Dealing,

@@ -1,4 +1,5 @@
-//! The last step: secrets are put together from their shares, masks are taken off, the sum is checked.
+//! The last step: secrets are put together from their shares, masks are taken off, the sum is
+//! checked.
 //!
 //! Costs with n dealers, of whom m are lost, and d entries: n - m expansions of self masks and
 //! m · (n - m) of pair masks, d words each.
@@ -23,8 +24,8 @@ impl ServerSession {
     /// Opens the sum, and gives with it the record of all that was public.
     ///
     /// # Errors
-    /// An [`OpenError`] as long as shares are missing, if a dealer shared out something else than its
-    /// secret, or if the sum is not one that the plan permits.
+    /// An [`OpenError`] as long as shares are missing, if a dealer shared out something else than
+    /// its secret, or if the sum is not one that the plan permits.
     pub fn open(&self) -> Result<(Sum, Transcript), OpenError> {
         if self.step != Step::Unmasking {
             return Err(OpenError::OutOfTurn);
@@ -143,13 +144,8 @@ mod tests {
     const ENTRIES: usize = 20_000;
 
     fn plan() -> SessionPlan {
-        let update = Field {
-            name: UPDATE.into(),
-            len: ENTRIES,
-            bound: 1.0,
-            frac_bits: 12,
-            weighted: true,
-        };
+        let update =
+            Field { name: UPDATE.into(), len: ENTRIES, bound: 1.0, frac_bits: 12, weighted: true };
         SessionPlan {
             protocol_version: PROTOCOL_VERSION,
             session: [1; 32],
@@ -160,8 +156,8 @@ mod tests {
         }
     }
 
-    /// A session in which the coordinator tells the last site that `hidden` did not deal, and takes its
-    /// masked update all the same. Gives the digest that the last site believes in.
+    /// A session in which the coordinator tells the last site that `hidden` did not deal, and takes
+    /// its masked update all the same. Gives the digest that the last site believes in.
     fn session(hidden: Option<u16>) -> (ServerSession, [u8; 32]) {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let names: [String; N] = std::array::from_fn(|i| format!("site-{i}"));
@@ -191,7 +187,8 @@ mod tests {
             inbox.retain(|delivery| i != N - 1 || Some(delivery.dealer()) != hidden);
             let (state, _) = state.receive(&inbox).unwrap();
             let values = vec![vec![0.25f32; ENTRIES].into()];
-            let clipped = Clipped::new(&plan().encoding, values, 1).unwrap_or_else(|e| panic!("{e}"));
+            let clipped =
+                Clipped::new(&plan().encoding, values, 1).unwrap_or_else(|e| panic!("{e}"));
             let (state, update) = state.mask(Encoded::new(clipped, &mut rng), key).unwrap();
             // As an honest coordinator would, but without asking whose terms these are.
             let bits = plan().encoding.bits();
@@ -239,8 +236,7 @@ mod tests {
         let mut counts = [0u32; 256];
         words.iter().for_each(|word| counts[usize::try_from(word >> (bits - 8)).unwrap()] += 1);
         let expected = words.len() as f64 / 256.0;
-        let chi2: f64 =
-            counts.iter().map(|&c| (f64::from(c) - expected).powi(2) / expected).sum();
+        let chi2: f64 = counts.iter().map(|&c| (f64::from(c) - expected).powi(2) / expected).sum();
         // 255 degrees of freedom: mean 255, standard deviation 22.6.
         assert!((140.0..390.0).contains(&chi2), "{chi2}");
     }

@@ -32,10 +32,7 @@ fn phantoms_and_strangers_count_towards_no_floor() {
     forged.keys.reverse();
     let (_, forged) = forged.advertised(4);
     let rejected = share_with(&real, |b| b[1] = forged[1].clone());
-    assert_eq!(
-        rejected,
-        Err(Rejection::BadSignature { site: "site-01".into(), what: "bundle" })
-    );
+    assert_eq!(rejected, Err(Rejection::BadSignature { site: "site-01".into(), what: "bundle" }));
 }
 
 #[test]
@@ -68,10 +65,7 @@ fn one_site_under_two_names_counts_once() {
     let mut cohort = cohort(4, 1);
     cohort.keys[2] = cohort.keys[1].clone();
     cohort.roster.insert("site-02".into(), cohort.keys[1].public());
-    assert_eq!(
-        share_with(&cohort, |_| ()),
-        Err(Rejection::Duplicate { site: "site-02".into() })
-    );
+    assert_eq!(share_with(&cohort, |_| ()), Err(Rejection::Duplicate { site: "site-02".into() }));
 }
 
 #[test]
@@ -87,7 +81,7 @@ fn a_key_of_small_order_is_rejected() {
         let mut bytes = b[3].to_bytes();
         let keys = bytes.len() - 64 - 32;
         bytes[keys..keys + 32].fill(0);
-        resign(&mut bytes, 0, "koinon/1/sign/bundle", &cohort.keys[3]);
+        resign(&mut bytes, "koinon/1/sign/bundle", &cohort.keys[3]);
         b[3] = Bundle::from_bytes(&bytes).unwrap();
     });
     assert_eq!(rejected, Err(Rejection::BadKey { site: "site-03".into() }));
@@ -177,7 +171,7 @@ fn an_older_version_is_not_spoken() {
     let (_, bundles) = cohort.advertised(1);
     let mut bytes = bundles[0].to_bytes();
     bytes[..4].fill(0);
-    resign(&mut bytes, 0, "koinon/1/sign/bundle", &cohort.keys[0]);
+    resign(&mut bytes, "koinon/1/sign/bundle", &cohort.keys[0]);
     assert_eq!(Bundle::from_bytes(&bytes), Err(CodecError::Version(0)));
 }
 
@@ -232,12 +226,12 @@ fn a_quorum_is_of_different_survivors_with_valid_signatures() {
     let repeated = [&signatures[..3], &signatures[..1]].concat();
     assert_eq!(reveal(&repeated), "duplicate");
     let mut forged = signatures[3].to_bytes();
-    resign(&mut forged, 0, "koinon/1/sign/survivors", &cohort.keys[4]);
+    resign(&mut forged, "koinon/1/sign/survivors", &cohort.keys[4]);
     let forged = SurvivorSignature::from_bytes(&forged).unwrap();
     assert_eq!(reveal(&[&signatures[..3], &[forged]].concat()), "bad_signature");
     // A report's signature does not pass for a survivor's.
     let mut mislabelled = signatures[3].to_bytes();
-    resign(&mut mislabelled, 0, "koinon/1/sign/report", &cohort.keys[3]);
+    resign(&mut mislabelled, "koinon/1/sign/report", &cohort.keys[3]);
     let mislabelled = SurvivorSignature::from_bytes(&mislabelled).unwrap();
     assert_eq!(reveal(&[&signatures[..3], &[mislabelled]].concat()), "bad_signature");
 }
@@ -284,7 +278,7 @@ fn bad_share(cohort: &Cohort, reveal: &Reveal, dealer: usize) -> Reveal {
     let mut bytes = reveal.to_bytes();
     bytes[4 + 1 + 32 + 8 + 2 + 8 + dealer * 80] ^= 1;
     let key = &cohort.keys[usize::from(reveal.index())];
-    resign(&mut bytes, 0, "koinon/1/sign/reveal", key);
+    resign(&mut bytes, "koinon/1/sign/reveal", key);
     Reveal::from_bytes(&bytes).unwrap()
 }
 
@@ -402,7 +396,7 @@ fn a_reporting_site_is_held_to_its_word() {
     add(&first.report, &first.packed).unwrap();
     let mut other = first.report.to_bytes();
     other[39] ^= 1;
-    resign(&mut other, 0, "koinon/1/sign/report", &cohort.keys[0]);
+    resign(&mut other, "koinon/1/sign/report", &cohort.keys[0]);
     let other = Report::from_bytes(&other).unwrap();
     assert_eq!(code(add(&other, &first.packed)), "equivocation");
     assert_eq!(server.reported(), [0]);
@@ -439,10 +433,11 @@ fn what_is_early_late_or_a_strangers_changes_nothing() {
     assert_eq!(code(server.inbox_for(0)), "out_of_turn");
     let Unmasking { signed, mut server, signatures, .. } = cohort.signed(1, 1);
     assert_eq!(code(server.inbox_for(9)), "unknown_index");
-    let (_, reveal) = signed.into_iter().next().unwrap().reveal(&signatures, &cohort.keys[0]).unwrap();
+    let (_, reveal) =
+        signed.into_iter().next().unwrap().reveal(&signatures, &cohort.keys[0]).unwrap();
     let mut stranger = reveal.to_bytes();
     stranger[45] = 3;
-    resign(&mut stranger, 0, "koinon/1/sign/reveal", &cohort.keys[3]);
+    resign(&mut stranger, "koinon/1/sign/reveal", &cohort.keys[3]);
     let rejected = server.add_reveal(Reveal::from_bytes(&stranger).unwrap());
     assert_eq!(code(rejected), "unknown_index", "site 3 is lost and has nothing to reveal");
 }

@@ -23,9 +23,11 @@ fn decoders() -> Vec<(&'static str, Decode)> {
     }
     macro_rules! state {
         ($type:ty) => {
-            (stringify!($type), (|b| {
-                <$type>::from_secret_bytes(b).ok().map(|s| s.to_secret_bytes().to_vec())
-            }) as Decode)
+            (
+                stringify!($type),
+                (|b| <$type>::from_secret_bytes(b).ok().map(|s| s.to_secret_bytes().to_vec()))
+                    as Decode,
+            )
         };
     }
     vec![

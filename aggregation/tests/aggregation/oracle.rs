@@ -1,10 +1,12 @@
-//! Any arrival order, any tolerated loss at every step: exactly the oracle's sum, or a named reason.
+//! Any arrival order, any tolerated loss at every step: exactly the oracle's sum, or a named
+//! reason.
 
 use koinon_aggregation::client::{Advertised, Keyed, Masked, Shared, Signed, advertise};
 use koinon_aggregation::{
     Bundle, Delivery, Report, Reveal, ServerSession, Shares, Sum, SurvivorSignature, threshold,
 };
 use proptest::prelude::*;
+use rand_chacha::ChaCha20Rng;
 
 use crate::support::{Cohort, cohort, rng};
 
@@ -48,97 +50,117 @@ macro_rules! through_bytes {
     };
 }
 
+type Outcome<T> = Result<T, &'static str>;
+
+/// A session on its way, with the losses and the order of arrival that one case has.
+struct Case<'a> {
+    cohort: &'a Cohort,
+    lost: &'a [Lost],
+    seed: u64,
+    rng: ChaCha20Rng,
+    server: ServerSession,
+}
+
+impl Case<'_> {
+    fn active(&self, i: usize, step: Lost) -> bool {
+        self.lost[i] >= step
+    }
+
+    fn share(&mut self) -> Outcome<Vec<(usize, Shared)>> {
+        let (cohort, roster) = (self.cohort, &self.cohort.roster);
+        let (mut advertised, mut arriving) = (Vec::new(), Vec::new());
+        let lost = self.lost;
+        for i in (0..cohort.n()).filter(|&i| lost[i] >= Lost::BeforeSharing) {
+            let (name, key) = (&cohort.names[i], &cohort.keys[i]);
+            let (state, bundle) = advertise(cohort.plan.clone(), name, key, &mut self.rng).unwrap();
+            advertised.push((i, through_bytes!(Advertised, state)));
+            arriving.push(bundle);
+        }
+        for bundle in shuffled(arriving, self.seed) {
+            self.server.add_bundle(through_bytes!(message Bundle, bundle), roster).unwrap();
+        }
+        let sites: Vec<&str> = advertised.iter().map(|(i, _)| cohort.names[*i].as_str()).collect();
+        let bundles = self.server.fix_participants(&sites, roster).map_err(|r| r.code())?;
+        let (mut shared, mut arriving) = (Vec::new(), Vec::new());
+        for (i, state) in advertised {
+            let key = &cohort.keys[i];
+            let (state, shares) = state.share(&bundles, roster, 3, key, &mut self.rng).unwrap();
+            if self.active(i, Lost::BeforeReporting) {
+                arriving.push(shares);
+                shared.push((i, through_bytes!(Shared, state)));
+            }
+        }
+        for shares in shuffled(arriving, self.seed + 1) {
+            self.server.add_shares(through_bytes!(message Shares, shares)).unwrap();
+        }
+        self.server.fix_dealers().map_err(|r| r.code())?;
+        Ok(shared)
+    }
+
+    fn report(&mut self, shared: Vec<(usize, Shared)>) -> Outcome<Vec<(usize, Masked)>> {
+        let (mut masked, mut arriving) = (Vec::new(), Vec::new());
+        for (i, state) in shared {
+            let me = self.server.index_of(&self.cohort.names[i]).unwrap();
+            let inbox = self.server.inbox_for(me).unwrap();
+            let inbox: Vec<Delivery> =
+                inbox.iter().map(|d| through_bytes!(message Delivery, d)).collect();
+            let (state, erasures) = state.receive(&shuffled(inbox, self.seed + 2)).unwrap();
+            assert!(erasures.is_empty());
+            let (state, update) = self.cohort.mask(through_bytes!(Keyed, state), i);
+            if self.active(i, Lost::BeforeSigning) {
+                arriving.push(update);
+                masked.push((i, through_bytes!(Masked, state)));
+            }
+        }
+        for update in shuffled(arriving, self.seed + 3) {
+            let report = through_bytes!(message Report, update.report);
+            self.server.add_masked(report, &update.packed).unwrap();
+        }
+        Ok(masked)
+    }
+
+    fn open(&mut self, masked: Vec<(usize, Masked)>) -> Outcome<Sum> {
+        let survivors = self.server.fix_survivors().map_err(|r| r.code())?;
+        let (mut signed, mut arriving) = (Vec::new(), Vec::new());
+        for (i, state) in masked {
+            let (state, signature) = state.sign(&survivors, 3, &self.cohort.keys[i]).unwrap();
+            if self.active(i, Lost::BeforeRevealing) {
+                arriving.push(signature);
+                signed.push((i, through_bytes!(Signed, state)));
+            }
+        }
+        for signature in shuffled(arriving, self.seed + 4) {
+            let signature = through_bytes!(message SurvivorSignature, signature);
+            self.server.add_signature(signature).unwrap();
+        }
+        let signatures = self.server.unmask_request().map_err(|r| r.code())?;
+        for (i, state) in shuffled(signed, self.seed + 5) {
+            if self.active(i, Lost::Never) {
+                let (_, reveal) = state.reveal(&signatures, &self.cohort.keys[i]).unwrap();
+                let reveal = through_bytes!(message Reveal, reveal);
+                assert_eq!(self.server.add_reveal(reveal.clone()).unwrap(), []);
+                let again = self.server.add_reveal(reveal).unwrap();
+                assert_eq!(again, [], "the same again is welcome");
+            }
+        }
+        assert_eq!(self.server.can_open(), self.server.open().is_ok());
+        self.server.open().map(|(sum, _)| sum).map_err(|e| e.code())
+    }
+}
+
 /// A whole session; the error is the code of the reason it ended with.
-fn run(cohort: &Cohort, lost: &[Lost], seed: u64) -> Result<Sum, &'static str> {
-    let active = |i: usize, step: Lost| lost[i] >= step;
-    let mut rng = rng(seed);
-    let mut server = ServerSession::new(cohort.plan.clone()).unwrap();
-    let reject = |r: koinon_aggregation::Rejection| r.code();
-
-    let mut advertised = Vec::new();
-    for i in (0..cohort.n()).filter(|&i| active(i, Lost::BeforeSharing)) {
-        let plan = cohort.plan.clone();
-        let (state, bundle) =
-            advertise(plan, &cohort.names[i], &cohort.keys[i], &mut rng).unwrap();
-        advertised.push((i, through_bytes!(Advertised, state), bundle));
-    }
-    let sites: Vec<&str> = advertised.iter().map(|(i, ..)| cohort.names[*i].as_str()).collect();
-    let advertised = shuffled(advertised.iter().map(|a| a.2.clone()).collect(), seed)
-        .into_iter()
-        .map(|b| server.add_bundle(through_bytes!(message Bundle, b), &cohort.roster).unwrap())
-        .fold(advertised, |states, ()| states);
-    let bundles = server.fix_participants(&sites, &cohort.roster).map_err(reject)?;
-
-    let mut shared = Vec::new();
-    let mut arriving = Vec::new();
-    for (i, state, _) in advertised {
-        let roster = &cohort.roster;
-        let (state, shares) =
-            state.share(&bundles, roster, 3, &cohort.keys[i], &mut rng).unwrap();
-        if active(i, Lost::BeforeReporting) {
-            arriving.push(shares);
-            shared.push((i, through_bytes!(Shared, state)));
-        }
-    }
-    for shares in shuffled(arriving, seed + 1) {
-        server.add_shares(through_bytes!(message Shares, shares)).unwrap();
-    }
-    server.fix_dealers().map_err(reject)?;
-
-    let mut masked = Vec::new();
-    let mut arriving = Vec::new();
-    for (i, state) in shared {
-        let me = server.index_of(&cohort.names[i]).unwrap();
-        let inbox: Vec<Delivery> = server
-            .inbox_for(me)
-            .unwrap()
-            .into_iter()
-            .map(|d| through_bytes!(message Delivery, d))
-            .collect();
-        let (state, erasures) = state.receive(&shuffled(inbox, seed + 2)).unwrap();
-        assert!(erasures.is_empty());
-        let (state, update) = cohort.mask(through_bytes!(Keyed, state), i);
-        if active(i, Lost::BeforeSigning) {
-            arriving.push(update);
-            masked.push((i, through_bytes!(Masked, state)));
-        }
-    }
-    for update in shuffled(arriving, seed + 3) {
-        server.add_masked(through_bytes!(message Report, update.report), &update.packed).unwrap();
-    }
-    let survivors = server.fix_survivors().map_err(reject)?;
-
-    let mut signed = Vec::new();
-    let mut arriving = Vec::new();
-    for (i, state) in masked {
-        let (state, signature) = state.sign(&survivors, 3, &cohort.keys[i]).unwrap();
-        if active(i, Lost::BeforeRevealing) {
-            arriving.push(signature);
-            signed.push((i, through_bytes!(Signed, state)));
-        }
-    }
-    for signature in shuffled(arriving, seed + 4) {
-        server.add_signature(through_bytes!(message SurvivorSignature, signature)).unwrap();
-    }
-    let signatures = server.unmask_request().map_err(reject)?;
-
-    for (i, state) in shuffled(signed, seed + 5) {
-        if active(i, Lost::Never) {
-            let (_, reveal) = state.reveal(&signatures, &cohort.keys[i]).unwrap();
-            let reveal = through_bytes!(message Reveal, reveal);
-            assert_eq!(server.add_reveal(reveal.clone()).unwrap(), []);
-            assert_eq!(server.add_reveal(reveal).unwrap(), [], "the same again is welcome");
-        }
-    }
-    assert_eq!(server.can_open(), server.open().is_ok());
-    server.open().map(|(sum, _)| sum).map_err(|e| e.code())
+fn run(cohort: &Cohort, lost: &[Lost], seed: u64) -> Outcome<Sum> {
+    let server = ServerSession::new(cohort.plan.clone()).unwrap();
+    let mut case = Case { cohort, lost, seed, rng: rng(seed), server };
+    let shared = case.share()?;
+    let masked = case.report(shared)?;
+    case.open(masked)
 }
 
 /// What must come of it.
-fn expected(cohort: &Cohort, lost: &[Lost]) -> Result<Vec<i64>, &'static str> {
-    let left = |step: Lost| -> Vec<usize> {
-        (0..cohort.n()).filter(|&i| lost[i] >= step).collect()
-    };
+fn expected(cohort: &Cohort, lost: &[Lost]) -> Outcome<Vec<i64>> {
+    let left =
+        |step: Lost| -> Vec<usize> { (0..cohort.n()).filter(|&i| lost[i] >= step).collect() };
     let n = left(Lost::BeforeSharing).len();
     if n < 3 {
         return Err("too_few");
@@ -189,13 +211,8 @@ fn masked_words_minus_the_encoded_are_uniform() {
     use koinon_aggregation::{Clipped, Encoded, EncodingPlan, Field, SessionPlan, UPDATE};
     // ⌈8191/4096 · 2^12⌉ · 4 = 32,764 < 2^15: words of 16 bits, which pack into two bytes each.
     let len = 40_000;
-    let field = Field {
-        name: UPDATE.into(),
-        len,
-        bound: 8191.0 / 4096.0,
-        frac_bits: 12,
-        weighted: false,
-    };
+    let field =
+        Field { name: UPDATE.into(), len, bound: 8191.0 / 4096.0, frac_bits: 12, weighted: false };
     let encoding = EncodingPlan::new(vec![field], None, 4, 1).unwrap();
     assert_eq!(encoding.bits(), 16);
     let mut cohort = cohort(3, 1);
@@ -211,8 +228,7 @@ fn masked_words_minus_the_encoded_are_uniform() {
             counts[usize::from(word & 255)] += 1;
         }
         let expected = 2.0 * len as f64 / 256.0;
-        let chi2: f64 =
-            counts.iter().map(|&c| (f64::from(c) - expected).powi(2) / expected).sum();
+        let chi2: f64 = counts.iter().map(|&c| (f64::from(c) - expected).powi(2) / expected).sum();
         // 255 degrees of freedom: mean 255, standard deviation 22.6.
         assert!((140.0..390.0).contains(&chi2), "{chi2}");
     }

@@ -55,9 +55,14 @@ impl Cohort {
         self.names.len()
     }
 
+    /// The update of site `i` in units of 2^-8, within the plan's bound of 4.
+    pub(crate) fn units(i: usize) -> impl Iterator<Item = i16> {
+        (0..ENTRIES).map(move |e| i16::try_from((i * 37 + e * 11) % 1900).unwrap() - 896)
+    }
+
     /// The update of site `i`: whole multiples of 2^-8, so that encoding is exact.
     pub(crate) fn update(&self, i: usize) -> Vec<f32> {
-        (0..ENTRIES).map(|e| ((i * 37 + e * 11) % 1900) as f32 / 256.0 - 3.5).collect()
+        Self::units(i).map(|unit| f32::from(unit) / 256.0).collect()
     }
 
     pub(crate) fn weight(&self, i: usize) -> u32 {
@@ -77,8 +82,8 @@ impl Cohort {
         for &i in sites {
             let weight = i64::from(self.weight(i));
             sum[0] += weight;
-            for (e, x) in self.update(i).iter().enumerate() {
-                sum[1 + e] += weight * (x * 256.0) as i64;
+            for (e, unit) in Self::units(i).enumerate() {
+                sum[1 + e] += weight * i64::from(unit);
             }
             sum[1 + ENTRIES] += 256;
             sum[2 + ENTRIES] += i64::try_from(8 * i).unwrap();
@@ -182,12 +187,12 @@ pub(crate) struct Unmasking {
     pub(crate) signatures: Vec<SurvivorSignature>,
 }
 
-/// Signs a tampered message anew, as a site that lies can do: `bytes` are the body, the old signature,
-/// and `tail` bytes that no signature covers.
-pub(crate) fn resign(bytes: &mut [u8], tail: usize, label: &str, key: &SigningKey) {
-    let body = bytes.len() - tail - 64;
+/// Signs a tampered message anew, as a site that lies can do: `bytes` are the body and the old
+/// signature.
+pub(crate) fn resign(bytes: &mut [u8], label: &str, key: &SigningKey) {
+    let body = bytes.len() - 64;
     let len = u8::try_from(label.len()).unwrap();
     let signed = [&[len], label.as_bytes(), &bytes[..body]].concat();
     let signature = Signer::sign(key, &signed);
-    bytes[body..body + 64].copy_from_slice(&signature);
+    bytes[body..].copy_from_slice(&signature);
 }
