@@ -87,9 +87,10 @@ pub(crate) enum Part {
 /// Runs one part.
 pub(crate) fn part(part: Part) -> anyhow::Result<()> {
     match part {
-        Part::Relay { lines } => {
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(relay::run(lines))
-        }
+        Part::Relay { lines } => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(relay::run(lines)),
         Part::Deal(arguments) => referee::deal(&arguments),
         Part::Score(arguments) => referee::score(&arguments),
     }
@@ -105,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let dealt = referee::call_deal(&stage, arguments.data, arguments.seed)?;
     screen.step("referee", dealt.line());
     let mut federation = Federation::found(&mut stage, &screen, &dealt)?;
-    let task = federation.start_task(&stage, &screen, arguments.data, arguments.seed)?;
+    let task = federation.start_task(&mut stage, &screen, arguments.data, arguments.seed)?;
 
     let plan = (!arguments.no_faults).then(|| fault_plan(&dealt.sites, task.rounds));
     let followed = follow::follow(&mut stage, &mut federation.relay, &screen, &task.digest, plan)?;

@@ -132,7 +132,9 @@ fn offers_of(dir: &Path) -> anyhow::Result<Vec<(String, TaskManifest)>> {
     let mut found = Vec::new();
     for path in entries.filter_map(Result::ok).map(|e| e.path()) {
         let bytes = std::fs::read(&path).or_exit(Exit::State)?;
-        let manifest = TaskManifest::parse_json(&bytes).with_context(|| path.display().to_string()).or_exit(Exit::State)?;
+        let manifest = TaskManifest::parse_json(&bytes)
+            .with_context(|| path.display().to_string())
+            .or_exit(Exit::State)?;
         found.push((Digest::of(&bytes).to_string(), manifest));
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
@@ -149,10 +151,18 @@ fn offered(dir: &Path) -> anyhow::Result<()> {
     for (digest, m) in found {
         let approved = digest.parse().is_ok_and(|d| policy.approves(&d));
         say(format!("{digest}  {}", if approved { "approved" } else { "not approved" }));
-        say(format!("  {}: {:?}, {} rounds, {} to {} sites", m.name, m.kind, m.rounds, m.cohort.min, m.cohort.max));
+        say(format!(
+            "  {}: {:?}, {} rounds, {} to {} sites",
+            m.name, m.kind, m.rounds, m.cohort.min, m.cohort.max
+        ));
         let e = m.encoding;
-        say(format!("  clip {} (L2), {} a coordinate, {} binary digits; model {}", e.clip_l2, e.update_bound, e.frac_bits,
-            m.model.map_or_else(|| "none".into(), |d| d.short())));
+        say(format!(
+            "  clip {} (L2), {} a coordinate, {} binary digits; model {}",
+            e.clip_l2,
+            e.update_bound,
+            e.frac_bits,
+            m.model.map_or_else(|| "none".into(), |d| d.short())
+        ));
     }
     Ok(())
 }
@@ -167,9 +177,19 @@ fn approve(dir: &Path, task: &str) -> anyhow::Result<()> {
         (Err(_), Some((d, m)), None) => {
             (d.parse().map_err(|_| fail(Exit::State, "an offer has a bad name"))?, m.name.clone())
         }
-        (Err(_), Some(_), Some(_)) => return Err(fail(Exit::Usage, format!("several offers begin with {task}; give more of it"))),
+        (Err(_), Some(_), Some(_)) => {
+            return Err(fail(
+                Exit::Usage,
+                format!("several offers begin with {task}; give more of it"),
+            ));
+        }
         (Err(_), None, _) => {
-            return Err(fail(Exit::Usage, format!("no task on offer begins with {task}; `koinon client approve` without a digest shows them, a digest has 64 hex digits")));
+            return Err(fail(
+                Exit::Usage,
+                format!(
+                    "no task on offer begins with {task}; `koinon client approve` without a digest shows them, a digest has 64 hex digits"
+                ),
+            ));
         }
     };
     control::approve(&policy, &digest, &name).or_code(NodeError::exit_code)?;
@@ -178,13 +198,19 @@ fn approve(dir: &Path, task: &str) -> anyhow::Result<()> {
 }
 
 fn permit_cut(dir: &Path, model: &str, cut: u32) -> anyhow::Result<()> {
-    let model: Digest = model.parse().map_err(|_| fail(Exit::Usage, "the model is named by 64 hex digits; `koinon model inspect` shows them"))?;
+    let model: Digest = model.parse().map_err(|_| {
+        fail(Exit::Usage, "the model is named by 64 hex digits; `koinon model inspect` shows them")
+    })?;
     if cut == 0 {
-        return Err(fail(Exit::Usage, "cut 0 would send the raw rows; `koinon model cuts` shows the legal ones"));
+        return Err(fail(
+            Exit::Usage,
+            "cut 0 would send the raw rows; `koinon model cuts` shows the legal ones",
+        ));
     }
     let path = config::load(dir).or_code(NodeError::exit_code)?.policy;
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(&path).with_context(|| shown.clone()).or_exit(Exit::Config)?;
+    let text =
+        std::fs::read_to_string(&path).with_context(|| shown.clone()).or_exit(Exit::Config)?;
     let policy = Policy::parse(&text, &shown).or_exit(Exit::Config)?;
     if policy.split.iter().any(|s| s.model == model && s.cuts.contains(&cut)) {
         say(format!("cut {cut} is permitted already"));
@@ -200,13 +226,16 @@ fn permit_cut(dir: &Path, model: &str, cut: u32) -> anyhow::Result<()> {
 fn status(dir: &Path, format: Format) -> anyhow::Result<()> {
     config::load(dir).or_code(NodeError::exit_code)?;
     let path = dir.join(node::status::FILE);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|e| fail(Exit::Config, format!("{}: {e}; the node has not run here yet", path.display())))?;
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        fail(Exit::Config, format!("{}: {e}; the node has not run here yet", path.display()))
+    })?;
     if format == Format::Json {
         say(text.trim_end());
         return Ok(());
     }
-    let s: NodeStatus = serde_json::from_str(&text).with_context(|| path.display().to_string()).or_exit(Exit::State)?;
+    let s: NodeStatus = serde_json::from_str(&text)
+        .with_context(|| path.display().to_string())
+        .or_exit(Exit::State)?;
     let state = match (s.running, s.connected, s.paused) {
         (false, ..) => "stopped",
         (_, _, true) => "paused",
@@ -227,14 +256,22 @@ fn status(dir: &Path, format: Format) -> anyhow::Result<()> {
     for task in s.awaiting_approval {
         say(format!("waiting   for an approval: koinon client approve {task}"));
     }
-    say(format!("ledger    {} entries; {} bytes left since the start, {} on the wire", s.ledger.entries, thousands(s.ledger.bytes), thousands(s.transport.written)));
+    say(format!(
+        "ledger    {} entries; {} bytes left since the start, {} on the wire",
+        s.ledger.entries,
+        thousands(s.ledger.bytes),
+        thousands(s.transport.written)
+    ));
     Ok(())
 }
 
 fn leave(dir: &Path, yes: bool) -> anyhow::Result<()> {
     config::load(dir).or_code(NodeError::exit_code)?;
     if !yes {
-        return Err(fail(Exit::Usage, "this cannot be undone: the node stops and never starts again in this folder; add --yes to do it"));
+        return Err(fail(
+            Exit::Usage,
+            "this cannot be undone: the node stops and never starts again in this folder; add --yes to do it",
+        ));
     }
     control::leave(dir).or_code(NodeError::exit_code)?;
     say("left; ask the consortium to revoke this member with: koinon roster revoke NAME");

@@ -36,18 +36,28 @@ pub(crate) struct Kept {
 
 impl Folder {
     /// Makes the folder with a new key; an existing key is never replaced.
-    pub(crate) fn create(dir: &Path, secret: &[u8; 32], public: &[u8; 32]) -> anyhow::Result<Folder> {
+    pub(crate) fn create(
+        dir: &Path,
+        secret: &[u8; 32],
+        public: &[u8; 32],
+    ) -> anyhow::Result<Folder> {
         if dir.join(KEY).exists() {
             return Err(fail(
                 Exit::Config,
-                format!("{} holds a consortium key already; it is never replaced. Choose another --dir", dir.display()),
+                format!(
+                    "{} holds a consortium key already; it is never replaced. Choose another --dir",
+                    dir.display()
+                ),
             ));
         }
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display())).or_exit(Exit::Config)?;
+        fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make {}", dir.display()))
+            .or_exit(Exit::Config)?;
         let folder = Folder { dir: dir.into() };
         write_private(&folder.dir.join(KEY), Digest(*secret).to_string().as_bytes())?;
         write_private(&folder.dir.join(INVITATIONS), b"[]")?;
-        fs::write(folder.dir.join(PUBLIC), format!("{}\n", Digest(*public))).or_exit(Exit::State)?;
+        fs::write(folder.dir.join(PUBLIC), format!("{}\n", Digest(*public)))
+            .or_exit(Exit::State)?;
         Ok(folder)
     }
 
@@ -56,27 +66,38 @@ impl Folder {
         if dir.join(KEY).exists() {
             return Ok(Folder { dir: dir.into() });
         }
-        let what = format!("{} holds no consortium key; `koinon roster init --dir {}` makes one", dir.display(), dir.display());
+        let what = format!(
+            "{} holds no consortium key; `koinon roster init --dir {}` makes one",
+            dir.display(),
+            dir.display()
+        );
         Err(fail(Exit::Config, what))
     }
 
     /// The secret key's bytes.
     pub(crate) fn secret(&self) -> anyhow::Result<[u8; 32]> {
         let path = self.dir.join(KEY);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string()).or_exit(Exit::Config)?;
+        let text = fs::read_to_string(&path)
+            .with_context(|| path.display().to_string())
+            .or_exit(Exit::Config)?;
         private(&path)?;
-        let digest: Digest = text
-            .trim()
-            .parse()
-            .map_err(|_| fail(Exit::Config, format!("{}: expected 64 hex digits; restore it from your safe", path.display())))?;
+        let digest: Digest = text.trim().parse().map_err(|_| {
+            fail(
+                Exit::Config,
+                format!("{}: expected 64 hex digits; restore it from your safe", path.display()),
+            )
+        })?;
         Ok(digest.0)
     }
 
     /// The invitations still open.
     pub(crate) fn invitations(&self) -> anyhow::Result<Vec<Kept>> {
         let path = self.dir.join(INVITATIONS);
-        let text = fs::read(&path).with_context(|| path.display().to_string()).or_exit(Exit::Config)?;
-        serde_json::from_slice(&text).with_context(|| path.display().to_string()).or_exit(Exit::Config)
+        let text =
+            fs::read(&path).with_context(|| path.display().to_string()).or_exit(Exit::Config)?;
+        serde_json::from_slice(&text)
+            .with_context(|| path.display().to_string())
+            .or_exit(Exit::Config)
     }
 
     /// Replaces the list of invitations.
@@ -89,7 +110,9 @@ impl Folder {
         match fs::read(self.dir.join(ROSTER)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e).with_context(|| self.dir.join(ROSTER).display().to_string()).or_exit(Exit::Config),
+            Err(e) => Err(e)
+                .with_context(|| self.dir.join(ROSTER).display().to_string())
+                .or_exit(Exit::Config),
         }
     }
 
@@ -106,7 +129,10 @@ fn private(path: &Path) -> anyhow::Result<()> {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = fs::metadata(path).or_exit(Exit::Config)?.permissions().mode();
         if mode & 0o077 != 0 {
-            return Err(fail(Exit::Config, format!("{} can be read by others; make it private: chmod 600", path.display())));
+            return Err(fail(
+                Exit::Config,
+                format!("{} can be read by others; make it private: chmod 600", path.display()),
+            ));
         }
     }
     #[cfg(not(unix))]

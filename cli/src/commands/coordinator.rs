@@ -44,16 +44,26 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Init { dir, name, listen, address, host, consortium } => {
             let shown = consortium.display().to_string();
-            let text = std::fs::read_to_string(&consortium)
-                .map_err(|e| fail(Exit::Config, format!("{shown}: {e}; `koinon roster init` makes it")))?;
+            let text = std::fs::read_to_string(&consortium).map_err(|e| {
+                fail(Exit::Config, format!("{shown}: {e}; `koinon roster init` makes it"))
+            })?;
             let key: Digest = text.trim().parse().map_err(|_| {
                 fail(Exit::Config, format!("{shown} holds no public key: expected 64 hex digits, as `koinon roster init` writes them"))
             })?;
             let address = address.unwrap_or_else(|| listen.clone());
-            let options = init::InitOptions { dir: dir.clone(), name, listen, address, hosts: host, consortium_key: key.0 };
+            let options = init::InitOptions {
+                dir: dir.clone(),
+                name,
+                listen,
+                address,
+                hosts: host,
+                consortium_key: key.0,
+            };
             init::init(&options).or_code(ServerError::exit_code)?;
             let dir = dir.display();
-            say(format!("made {dir}; give {dir}/public.toml to the consortium, it invites with it"));
+            say(format!(
+                "made {dir}; give {dir}/public.toml to the consortium, it invites with it"
+            ));
             say(format!("run it with: koinon coordinator run --dir {dir}"));
             Ok(())
         }
@@ -63,7 +73,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             super::runtime()?.block_on(async {
                 let listener = server::bind(&config).await.or_code(ServerError::exit_code)?;
                 say(format!("listening on {}", listener.local_addr().or_exit(Exit::Network)?));
-                server::run(config, listener, super::asked_to_stop()).await.or_code(ServerError::exit_code)
+                server::run(config, listener, super::asked_to_stop())
+                    .await
+                    .or_code(ServerError::exit_code)
             })
         }
     }

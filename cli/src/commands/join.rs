@@ -54,11 +54,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }));
     }
     let done = if joined.already { "had joined already" } else { "joined" };
-    say(format!("{} {done} as {}; its key was made in {dir} and never leaves it", joined.pins.name, joined.pins.role));
+    say(format!(
+        "{} {done} as {}; its key was made in {dir} and never leaves it",
+        joined.pins.name, joined.pins.role
+    ));
     say(format!("fingerprint {}", fingerprint(&joined.identity_key)));
     say(match joined.pins.role {
-        Role::Client => format!("next: koinon client check --dir {dir}, then koinon client run --dir {dir}"),
-        Role::Partition => format!("next: koinon model pull into {dir}/models, then koinon partition run --dir {dir}"),
+        Role::Client => {
+            format!("next: koinon client check --dir {dir}, then koinon client run --dir {dir}")
+        }
+        Role::Partition => format!(
+            "next: koinon model pull into {dir}/models, then koinon partition run --dir {dir}"
+        ),
         _ => format!("next: koinon roster sign --operator {dir}"),
     });
     Ok(())

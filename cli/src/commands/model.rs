@@ -76,7 +76,9 @@ fn list(dir: &Path, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return say_json(&versions.iter().map(card).collect::<Vec<_>>());
     }
-    let mut rows = vec![["version", "parent", "round", "sites", "val. AUC", "val. loss"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["version", "parent", "round", "sites", "val. AUC", "val. loss"].map(String::from).to_vec(),
+    ];
     let short = |d: &[u8]| hex(d).get(..12).unwrap_or("–").to_owned();
     let figure = |x: f64| if x.is_finite() { format!("{x:.4}") } else { "–".into() };
     for v in &versions {
@@ -108,19 +110,35 @@ fn card(v: &wire::Version) -> serde_json::Value {
 fn pull(prefix: &str, dir: &Path, out: Option<PathBuf>) -> anyhow::Result<()> {
     let operator = Operator::open(dir)?;
     let versions = operator.versions()?;
-    let mut found = versions.iter().filter(|v| !prefix.is_empty() && hex(&v.digest).starts_with(prefix));
+    let mut found =
+        versions.iter().filter(|v| !prefix.is_empty() && hex(&v.digest).starts_with(prefix));
     let version = match (found.next(), found.next()) {
         (Some(version), None) => version,
-        (None, _) => return Err(fail(Exit::Usage, format!("no version's digest begins with {prefix}; `koinon model list` shows them"))),
-        (Some(_), Some(_)) => return Err(fail(Exit::Usage, format!("several versions begin with {prefix}; give more of it"))),
+        (None, _) => {
+            return Err(fail(
+                Exit::Usage,
+                format!("no version's digest begins with {prefix}; `koinon model list` shows them"),
+            ));
+        }
+        (Some(_), Some(_)) => {
+            return Err(fail(
+                Exit::Usage,
+                format!("several versions begin with {prefix}; give more of it"),
+            ));
+        }
     };
     let name = hex(&version.digest);
     let out = out.unwrap_or_else(|| dir.join("models").join(name.get(..12).unwrap_or(&name)));
     if out.exists() {
-        return Err(fail(Exit::Config, format!("{} exists already; choose another with --out", out.display())));
+        return Err(fail(
+            Exit::Config,
+            format!("{} exists already; choose another with --out", out.display()),
+        ));
     }
     let partial = out.with_extension("partial");
-    fs::create_dir_all(&partial).with_context(|| partial.display().to_string()).or_exit(Exit::State)?;
+    fs::create_dir_all(&partial)
+        .with_context(|| partial.display().to_string())
+        .or_exit(Exit::State)?;
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{msg:20} {bar:30} {bytes}/{total_bytes}") {
         bar.set_style(style);
@@ -135,7 +153,8 @@ fn pull(prefix: &str, dir: &Path, out: Option<PathBuf>) -> anyhow::Result<()> {
         if digest.is_empty() {
             continue; // a task without fitted statistics
         }
-        let digest = Digest::try_from(digest.as_slice()).map_err(|_| fail(Exit::Refused, "the coordinator names a blob by no digest"))?;
+        let digest = Digest::try_from(digest.as_slice())
+            .map_err(|_| fail(Exit::Refused, "the coordinator names a blob by no digest"))?;
         bar.set_message(file);
         let bytes = operator.fetch(digest, &mut |done, total| {
             bar.set_length(total);
@@ -144,7 +163,8 @@ fn pull(prefix: &str, dir: &Path, out: Option<PathBuf>) -> anyhow::Result<()> {
         fs::write(partial.join(file), bytes).or_exit(Exit::State)?;
     }
     bar.finish_and_clear();
-    fs::write(partial.join("card.json"), serde_json::to_vec_pretty(&card(version))?).or_exit(Exit::State)?;
+    fs::write(partial.join("card.json"), serde_json::to_vec_pretty(&card(version))?)
+        .or_exit(Exit::State)?;
     fs::rename(&partial, &out).or_exit(Exit::State)?;
     say(out.display().to_string());
     Ok(())
@@ -154,7 +174,8 @@ fn pull(prefix: &str, dir: &Path, out: Option<PathBuf>) -> anyhow::Result<()> {
 fn spec_of(path: &Path) -> anyhow::Result<CheckedSpec> {
     let file = if path.is_dir() { path.join("spec.json") } else { path.to_path_buf() };
     let name = file.display().to_string();
-    let bytes = fs::read(&file).with_context(|| format!("{name} cannot be read")).or_exit(Exit::Config)?;
+    let bytes =
+        fs::read(&file).with_context(|| format!("{name} cannot be read")).or_exit(Exit::Config)?;
     let toml = file.extension().is_some_and(|e| e == "toml");
     let spec = if toml {
         ModelSpec::from_toml(&String::from_utf8_lossy(&bytes))
@@ -166,12 +187,28 @@ fn spec_of(path: &Path) -> anyhow::Result<CheckedSpec> {
 
 fn inspect(path: &Path) -> anyhow::Result<()> {
     let spec = spec_of(path)?;
-    let input = spec.spec().inputs.iter().map(|i| format!("{} {:?}", i.name, i.shape)).collect::<Vec<_>>().join(", ");
-    say(format!("{}: {} parameters, input {input}", spec.spec().name, thousands(spec.layout().len() as u64)));
+    let input = spec
+        .spec()
+        .inputs
+        .iter()
+        .map(|i| format!("{} {:?}", i.name, i.shape))
+        .collect::<Vec<_>>()
+        .join(", ");
+    say(format!(
+        "{}: {} parameters, input {input}",
+        spec.spec().name,
+        thousands(spec.layout().len() as u64)
+    ));
     let mut rows = vec![["#", "node", "op", "output", "inputs"].map(String::from).to_vec()];
     for (i, node) in spec.nodes().iter().enumerate() {
         let shape = spec.node_shape(i).map_or_else(String::new, |s| format!("{s:?}"));
-        rows.push(vec![i.to_string(), node.name.clone(), node.op.name().into(), shape, node.inputs.join(", ")]);
+        rows.push(vec![
+            i.to_string(),
+            node.name.clone(),
+            node.op.name().into(),
+            shape,
+            node.inputs.join(", "),
+        ]);
     }
     say(table(&rows).trim_end());
     say(format!("spec    {}", Digest::of(spec.canonical())));
@@ -196,15 +233,27 @@ fn cuts(path: &Path, format: Format) -> anyhow::Result<()> {
         })).collect();
         return say_json(&cuts);
     }
-    let mut rows = vec![["cut", "after", "crosses", "bytes a row (f32)", ""].map(String::from).to_vec()];
+    let mut rows =
+        vec![["cut", "after", "crosses", "bytes a row (f32)", ""].map(String::from).to_vec()];
     for c in &all {
-        let live = c.live().iter().map(|t| format!("{} {:?}", t.name, t.shape)).collect::<Vec<_>>().join(" + ");
+        let live = c
+            .live()
+            .iter()
+            .map(|t| format!("{} {:?}", t.name, t.shape))
+            .collect::<Vec<_>>()
+            .join(" + ");
         let remark = match (c.is_legal(), c.is_raw(), c.position() == 0) {
             (true, ..) => "",
             (false, true, _) => "never: a raw input would cross",
             (false, false, _) => "no split: all of it runs here",
         };
-        rows.push(vec![c.position().to_string(), after(c), live, (4 * c.elements_per_row()).to_string(), remark.into()]);
+        rows.push(vec![
+            c.position().to_string(),
+            after(c),
+            live,
+            (4 * c.elements_per_row()).to_string(),
+            remark.into(),
+        ]);
     }
     say(table(&rows).trim_end());
     say("which of these a site permits stands in its policy.toml under [[split]]");
@@ -212,9 +261,19 @@ fn cuts(path: &Path, format: Format) -> anyhow::Result<()> {
 }
 
 fn verify(path: &Path) -> anyhow::Result<()> {
-    let read = |name: &str| fs::read(path.join(name)).with_context(|| format!("{}/{name}", path.display())).or_exit(Exit::Config);
-    let card: serde_json::Value = serde_json::from_slice(&read("card.json")?).context("card.json").or_exit(Exit::Config)?;
-    let parts = [("spec.json", "spec"), ("params.safetensors", "version"), ("features.json", "features"), ("fitted.json", "fitted")];
+    let read = |name: &str| {
+        fs::read(path.join(name))
+            .with_context(|| format!("{}/{name}", path.display()))
+            .or_exit(Exit::Config)
+    };
+    let card: serde_json::Value =
+        serde_json::from_slice(&read("card.json")?).context("card.json").or_exit(Exit::Config)?;
+    let parts = [
+        ("spec.json", "spec"),
+        ("params.safetensors", "version"),
+        ("features.json", "features"),
+        ("fitted.json", "fitted"),
+    ];
     for (file, key) in parts {
         let named = card[key].as_str().unwrap_or_default();
         if named.is_empty() {
@@ -222,12 +281,18 @@ fn verify(path: &Path) -> anyhow::Result<()> {
         }
         let digest = Digest::of(&read(file)?).to_string();
         if digest != named {
-            return Err(fail(Exit::Verification, format!("{file} is not what card.json names: {digest} instead of {named}; pull the model again")));
+            return Err(fail(
+                Exit::Verification,
+                format!(
+                    "{file} is not what card.json names: {digest} instead of {named}; pull the model again"
+                ),
+            ));
         }
         say(format!("{file:<20} {digest}"));
     }
     let spec = CheckedSpec::from_canonical(&read("spec.json")?).or_exit(Exit::Verification)?;
-    Params::from_safetensors(spec.layout(), &read("params.safetensors")?).or_exit(Exit::Verification)?;
+    Params::from_safetensors(spec.layout(), &read("params.safetensors")?)
+        .or_exit(Exit::Verification)?;
     if let (Ok(features), Ok(fitted)) = (read("features.json"), read("fitted.json")) {
         let plan = FeaturePlan::from_canonical(&features).or_exit(Exit::Verification)?;
         FittedFeatures::from_canonical(&plan, &fitted).or_exit(Exit::Verification)?;

@@ -9,6 +9,7 @@ use koinon_client::node::connect::{self, COORDINATOR, Target};
 use koinon_client::node::counters::Counters;
 use koinon_client::node::keystore::KeyStore;
 use koinon_proto::wire::admin_client::AdminClient;
+use koinon_proto::wire::rounds_client::RoundsClient;
 use koinon_proto::{Digest, limits, wire};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -46,11 +47,17 @@ impl Operator {
 
     /// Publishes a signed roster.
     pub(crate) fn publish(&self, roster: &[u8]) -> anyhow::Result<wire::RosterAccepted> {
-        self.call(async |mut c| c.publish_roster(wire::RosterUpload { roster: roster.to_vec() }).await)
+        self.call(async |mut c| {
+            c.publish_roster(wire::RosterUpload { roster: roster.to_vec() }).await
+        })
     }
 
     /// Submits a task with the blobs it names.
-    pub(crate) fn submit(&self, manifest: Vec<u8>, blobs: Vec<Vec<u8>>) -> anyhow::Result<wire::TaskAccepted> {
+    pub(crate) fn submit(
+        &self,
+        manifest: Vec<u8>,
+        blobs: Vec<Vec<u8>>,
+    ) -> anyhow::Result<wire::TaskAccepted> {
         self.call(async |mut c| c.submit(wire::TaskUpload { manifest, blobs }).await)
     }
 
@@ -114,17 +121,29 @@ impl Operator {
     }
 
     /// Fetches a blob by digest; a broken download goes on where it was.
-    pub(crate) fn fetch(&self, digest: Digest, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn fetch(
+        &self,
+        digest: Digest,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> anyhow::Result<Vec<u8>> {
         let mut data = Vec::new();
         for attempt in 1..=FETCH_TRIES {
             match self.runtime.block_on(self.fetch_rest(digest, &mut data, progress)) {
                 Ok(()) => break,
-                Err(e) if attempt == FETCH_TRIES || crate::exit::code_of(&e) != Exit::Network as u8 => return Err(e),
+                Err(e)
+                    if attempt == FETCH_TRIES
+                        || crate::exit::code_of(&e) != Exit::Network as u8 =>
+                {
+                    return Err(e);
+                }
                 Err(_) => std::thread::sleep(Duration::from_millis(300)),
             }
         }
         if Digest::of(&data) != digest {
-            return Err(fail(Exit::Verification, format!("what came is not {}: its digest differs", digest.short())));
+            return Err(fail(
+                Exit::Verification,
+                format!("what came is not {}: its digest differs", digest.short()),
+            ));
         }
         Ok(data)
     }
@@ -140,7 +159,10 @@ impl Operator {
         let mut stream = client.fetch(request).await.map_err(|s| refused(&s))?.into_inner();
         while let Some(chunk) = stream.message().await.map_err(|s| refused(&s))? {
             if chunk.total > limits::BLOB_BYTES_MAX || chunk.offset != data.len() as u64 {
-                return Err(fail(Exit::Refused, "the coordinator sent a piece that was not asked for"));
+                return Err(fail(
+                    Exit::Refused,
+                    "the coordinator sent a piece that was not asked for",
+                ));
             }
             data.extend_from_slice(&chunk.data);
             progress(data.len() as u64, chunk.total);
@@ -151,8 +173,22 @@ impl Operator {
     async fn client(&self) -> anyhow::Result<AdminClient<Channel>> {
         let target = Target::new(&self.keys.pins().address, COORDINATOR);
         let tls = self.keys.tls().or_code(koinon_client::node::NodeError::exit_code)?;
-        let channel = connect::channel(&target, &tls, &Counters::default()).await.or_exit(Exit::Network)?;
+        let channel =
+            connect::channel(&target, &tls, &Counters::default()).await.or_exit(Exit::Network)?;
+        self.renew(&channel).await;
         Ok(AdminClient::new(channel).max_decoding_message_size(limits::FRAME_BYTES_MAX))
+    }
+
+    /// Gets a new certificate when the end of the old one is near. What fails now is tried with the next command.
+    async fn renew(&self, channel: &Channel) {
+        if !self.keys.renewal_due(super::clock::now_ms()).unwrap_or(false) {
+            return;
+        }
+        let Ok(certificate_request) = self.keys.certificate_request(&[]) else { return };
+        let renewal = wire::Renewal { certificate_request };
+        if let Ok(certificate) = RoundsClient::new(channel.clone()).renew(renewal).await {
+            let _ = self.keys.install(certificate.get_ref());
+        }
     }
 
     fn call<T, F>(&self, ask: impl FnOnce(AdminClient<Channel>) -> F) -> anyhow::Result<T>
@@ -169,7 +205,9 @@ impl Operator {
 /// A status from the far side, as an error with its exit code.
 fn refused(status: &Status) -> anyhow::Error {
     let exit = match status.code() {
-        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => Exit::Network,
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
+            Exit::Network
+        }
         _ => Exit::Refused,
     };
     fail(exit, format!("the coordinator says: {}", status.message()))

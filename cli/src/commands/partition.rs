@@ -31,7 +31,10 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     super::runtime()?.block_on(async {
         let address = config.listen.clone();
         let listener = tokio::net::TcpListener::bind(&address).await.map_err(|e| {
-            fail(Exit::Network, format!("cannot listen on {address}: {e}; choose another with --listen"))
+            fail(
+                Exit::Network,
+                format!("cannot listen on {address}: {e}; choose another with --listen"),
+            )
         })?;
         say(format!("listening on {}", listener.local_addr().or_exit(Exit::Network)?));
         server::run(config, listener, super::asked_to_stop()).await.map_err(|e| match e {

@@ -56,6 +56,9 @@ pub(crate) enum Command {
         /// Do not ask.
         #[arg(long)]
         yes: bool,
+        /// Also lengthen every membership that is not revoked, as if it began today.
+        #[arg(long)]
+        renew: bool,
     },
     /// The last roster signed here, with fingerprints.
     List {
@@ -98,7 +101,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             invite(role, name, &dir, &coordinator, address, days)
         }
         #[cfg(feature = "client")]
-        Command::Sign { dir, operator, yes } => sign(&dir, &operator, yes),
+        Command::Sign { dir, operator, yes, renew } => sign(&dir, &operator, yes, renew),
         Command::List { dir, format } => list(&dir, format),
         #[cfg(feature = "client")]
         Command::Revoke { name, dir, operator } => revoke(&name, &dir, &operator),
@@ -108,8 +111,15 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
 fn init(dir: &Path) -> anyhow::Result<()> {
     let identity = Identity::generate(&mut super::entropy());
     Folder::create(dir, &identity.to_secret_bytes(), &identity.public())?;
-    say(format!("made {}; the consortium's key is {}", dir.display(), fingerprint(&identity.public())));
-    say(format!("give {} to the coordinator: koinon coordinator init --consortium …", dir.join(PUBLIC).display()));
+    say(format!(
+        "made {}; the consortium's key is {}",
+        dir.display(),
+        fingerprint(&identity.public())
+    ));
+    say(format!(
+        "give {} to the coordinator: koinon coordinator init --consortium …",
+        dir.join(PUBLIC).display()
+    ));
     Ok(())
 }
 
@@ -136,7 +146,8 @@ fn invite(
         expires_ms: now_ms() + days * 24 * 3_600_000,
     };
     let consortium = Identity::from_secret_bytes(&folder.secret()?);
-    let invitation = Invitation::new(terms, &consortium, &mut super::entropy()).or_exit(Exit::Usage)?;
+    let invitation =
+        Invitation::new(terms, &consortium, &mut super::entropy()).or_exit(Exit::Usage)?;
     let token = invitation.to_token();
     let mut kept = folder.invitations()?;
     let expires_ms = invitation.terms().expires_ms;
@@ -147,7 +158,7 @@ fn invite(
 }
 
 #[cfg(feature = "client")]
-fn sign(dir: &Path, operator: &Path, yes: bool) -> anyhow::Result<()> {
+fn sign(dir: &Path, operator: &Path, yes: bool, renew: bool) -> anyhow::Result<()> {
     let folder = Folder::open(dir)?;
     let operator = super::operator::Operator::open(operator)?;
     let pending = operator.pending()?;
@@ -164,9 +175,14 @@ fn sign(dir: &Path, operator: &Path, yes: bool) -> anyhow::Result<()> {
     }
     // A coordinator that was revoked, or whose key was never changed, gives no new row.
     changes.retain(|m| !next.members.iter().any(|old| old.name == m.name && old.key == m.key));
-    if changes.is_empty() {
+    if changes.is_empty() && !renew {
         say("nobody new has joined; the roster stays as it is");
         return Ok(());
+    }
+    if renew {
+        let until = now_ms() + MEMBERSHIP_MS;
+        next.members.iter_mut().filter(|m| !m.revoked).for_each(|m| m.valid_until_ms = until);
+        say(format!("every membership is valid until {}", date(until)));
     }
     for new in &changes {
         say(format!("{:<12} {:<24} {}", new.role, new.name, fingerprint(&new.key)));
@@ -182,9 +198,10 @@ fn sign(dir: &Path, operator: &Path, yes: bool) -> anyhow::Result<()> {
 /// The row of an enrolment, after everything was checked against the invitation that was handed out.
 #[cfg(feature = "client")]
 fn admitted(kept: &[Kept], enrolment: koinon_proto::wire::Enrolment) -> anyhow::Result<Member> {
-    use koinon_aggregation::invitation::{Admission, Enrolment};
+    use koinon_aggregation::invitation::{Enrolment, InvitationError};
     let sized = |bytes: Vec<u8>, what: &str| {
-        <[u8; 32]>::try_from(bytes).map_err(|_| fail(Exit::Refused, format!("an enrolment's {what} has not 32 bytes")))
+        <[u8; 32]>::try_from(bytes)
+            .map_err(|_| fail(Exit::Refused, format!("an enrolment's {what} has not 32 bytes")))
     };
     let signature = <[u8; 64]>::try_from(enrolment.signature)
         .map_err(|_| fail(Exit::Refused, "an enrolment's signature has not 64 bytes"))?;
@@ -195,18 +212,21 @@ fn admitted(kept: &[Kept], enrolment: koinon_proto::wire::Enrolment) -> anyhow::
         certificate_request: enrolment.certificate_request,
         signature,
     };
+    let now = now_ms();
     for k in kept {
         let invitation = Invitation::parse_token(&k.token).or_exit(Exit::Config)?;
-        let Ok(admission) = Admission::verify_signature(&enrolment.admission, invitation.consortium_key()) else {
-            continue;
-        };
-        if admission.id == invitation.id() {
-            let now = now_ms();
-            let row = invitation.admit(&enrolment, now.saturating_sub(3_600_000), now + MEMBERSHIP_MS);
-            return row.with_context(|| format!("the enrolment of {} is not what was invited", k.name)).or_exit(Exit::Refused);
+        match invitation.admit(&enrolment, now.saturating_sub(3_600_000), now + MEMBERSHIP_MS) {
+            Err(InvitationError::OtherInvitation) => {}
+            row => {
+                let what = || format!("the enrolment of {} is not what was invited", k.name);
+                return row.with_context(what).or_exit(Exit::Refused);
+            }
         }
     }
-    Err(fail(Exit::Refused, "somebody enrolled with an invitation that this folder did not make; nothing was signed"))
+    Err(fail(
+        Exit::Refused,
+        "somebody enrolled with an invitation that this folder did not make; nothing was signed",
+    ))
 }
 
 #[cfg(feature = "client")]
@@ -250,7 +270,9 @@ fn next_roster(folder: &Folder, consortium: &Identity) -> anyhow::Result<Roster>
     let Some(bytes) = folder.roster()? else {
         return Ok(Roster { version: 1, previous: None, members: Vec::new() });
     };
-    let last = SignedRoster::verify(&bytes, &consortium.public()).context("roster.bin").or_exit(Exit::Config)?;
+    let last = SignedRoster::verify(&bytes, &consortium.public())
+        .context("roster.bin")
+        .or_exit(Exit::Config)?;
     let version = last.roster().version + 1;
     Ok(Roster { version, previous: Some(last.digest()), members: last.roster().members.clone() })
 }
@@ -275,18 +297,28 @@ fn list(dir: &Path, format: Format) -> anyhow::Result<()> {
         say("no roster was signed yet; `koinon roster sign` does it once somebody joined");
         return Ok(());
     };
-    let signed = SignedRoster::verify(&bytes, &public).context("roster.bin").or_exit(Exit::Config)?;
+    let signed =
+        SignedRoster::verify(&bytes, &public).context("roster.bin").or_exit(Exit::Config)?;
     let state = |m: &Member| if m.revoked { "revoked" } else { "member" };
     if format == Format::Json {
         let members: Vec<_> = signed.roster().members.iter().map(|m| serde_json::json!({
             "name": m.name, "role": m.role.as_str(), "state": state(m), "fingerprint": fingerprint(&m.key),
             "valid_until_ms": m.valid_until_ms,
         })).collect();
-        return say_json(&serde_json::json!({ "version": signed.roster().version, "members": members }));
+        return say_json(
+            &serde_json::json!({ "version": signed.roster().version, "members": members }),
+        );
     }
-    let mut rows = vec![["name", "role", "state", "valid until", "fingerprint"].map(String::from).to_vec()];
+    let mut rows =
+        vec![["name", "role", "state", "valid until", "fingerprint"].map(String::from).to_vec()];
     for m in &signed.roster().members {
-        rows.push(vec![m.name.clone(), m.role.to_string(), state(m).into(), date(m.valid_until_ms), fingerprint(&m.key)]);
+        rows.push(vec![
+            m.name.clone(),
+            m.role.to_string(),
+            state(m).into(),
+            date(m.valid_until_ms),
+            fingerprint(&m.key),
+        ]);
     }
     say(format!("roster version {}", signed.roster().version));
     say(table(&rows).trim_end());

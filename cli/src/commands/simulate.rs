@@ -91,10 +91,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for violation in failing.iter().flat_map(|r| &r.violations) {
         writeln!(out, "{violation}")?;
     }
-    Err(fail(Exit::Verification, format!("{} of {} seeds broke a rule; each is shown with the command that replays it", failing.len(), reports.len())))
+    Err(fail(
+        Exit::Verification,
+        format!(
+            "{} of {} seeds broke a rule; each is shown with the command that replays it",
+            failing.len(),
+            reports.len()
+        ),
+    ))
 }
 
-fn many(arguments: &Arguments, scenario: &Scenario, seeds: &Range<u64>) -> anyhow::Result<Vec<Report>> {
+fn many(
+    arguments: &Arguments,
+    scenario: &Scenario,
+    seeds: &Range<u64>,
+) -> anyhow::Result<Vec<Report>> {
     let threads = match arguments.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,

@@ -129,7 +129,10 @@ pub(crate) fn example_files(example: Example) -> [(&'static str, &'static str); 
 
 fn new(dir: &Path, example: Example) -> anyhow::Result<()> {
     if dir.exists() {
-        return Err(fail(Exit::Config, format!("{} exists already; choose another folder", dir.display())));
+        return Err(fail(
+            Exit::Config,
+            format!("{} exists already; choose another folder", dir.display()),
+        ));
     }
     std::fs::create_dir_all(dir).or_exit(Exit::State)?;
     for (name, text) in example_files(example) {
@@ -144,12 +147,20 @@ fn check(path: &Path) -> anyhow::Result<()> {
     let m = &task.manifest;
     say(format!("{}  {}", m.name, task.digest()));
     if let Some(spec) = &task.spec {
-        say(format!("model     {}: {} parameters, {} nodes", spec.spec().name, thousands(spec.layout().len() as u64), spec.n_nodes()));
+        say(format!(
+            "model     {}: {} parameters, {} nodes",
+            spec.spec().name,
+            thousands(spec.layout().len() as u64),
+            spec.n_nodes()
+        ));
     }
     if let Some(plan) = &task.features {
         say(format!("features  {} columns, {} numbers a row", plan.columns().len(), plan.width()));
     }
-    say(format!("rounds    {} with {} to {} sites, quorum {}", m.rounds, m.cohort.min, m.cohort.max, m.cohort.quorum));
+    say(format!(
+        "rounds    {} with {} to {} sites, quorum {}",
+        m.rounds, m.cohort.min, m.cohort.max, m.cohort.quorum
+    ));
     say("good; send it with: koinon task submit");
     Ok(())
 }
@@ -159,13 +170,19 @@ fn submit(path: &Path, dir: &Path, format: Format) -> anyhow::Result<()> {
     let (digest, rounds) = (task.digest(), task.manifest.rounds);
     let accepted = Operator::open(dir)?.submit(task.manifest.to_canonical_json(), task.blobs)?;
     if accepted.task != digest.0 {
-        return Err(fail(Exit::Verification, "the coordinator names another digest than the one sent"));
+        return Err(fail(
+            Exit::Verification,
+            "the coordinator names another digest than the one sent",
+        ));
     }
     match format {
         Format::Json => say_json(&serde_json::json!({ "task": digest, "rounds": rounds })),
         Format::Text => {
             say(format!("submitted {digest}"));
-            say(format!("each site now approves it: koinon client approve {} --dir SITE", digest.short()));
+            say(format!(
+                "each site now approves it: koinon client approve {} --dir SITE",
+                digest.short()
+            ));
             Ok(())
         }
     }
@@ -180,8 +197,14 @@ fn find<'a>(views: &'a [TaskView], prefix: &str) -> anyhow::Result<&'a TaskView>
     let mut found = views.iter().filter(|v| !prefix.is_empty() && v.task.starts_with(prefix));
     match (found.next(), found.next()) {
         (Some(view), None) => Ok(view),
-        (None, _) => Err(fail(Exit::Usage, format!("no task's digest begins with {prefix}; `koinon task list` shows them"))),
-        (Some(_), Some(_)) => Err(fail(Exit::Usage, format!("several tasks' digests begin with {prefix}; give more of it"))),
+        (None, _) => Err(fail(
+            Exit::Usage,
+            format!("no task's digest begins with {prefix}; `koinon task list` shows them"),
+        )),
+        (Some(_), Some(_)) => Err(fail(
+            Exit::Usage,
+            format!("several tasks' digests begin with {prefix}; give more of it"),
+        )),
     }
 }
 
@@ -190,10 +213,18 @@ fn list(dir: &Path, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return say_json(&views);
     }
-    let mut rows = vec![["task", "name", "state", "round", "phase", "version"].map(String::from).to_vec()];
+    let mut rows =
+        vec![["task", "name", "state", "round", "phase", "version"].map(String::from).to_vec()];
     for v in &views {
         let short = |d: &str| d.get(..12).unwrap_or("–").to_owned();
-        rows.push(vec![short(&v.task), v.name.clone(), v.state.clone(), format!("{}/{}", v.round, v.rounds), v.phase.clone(), short(&v.version)]);
+        rows.push(vec![
+            short(&v.task),
+            v.name.clone(),
+            v.state.clone(),
+            format!("{}/{}", v.round, v.rounds),
+            v.phase.clone(),
+            short(&v.version),
+        ]);
     }
     say(table(&rows).trim_end());
     Ok(())
@@ -218,20 +249,33 @@ fn show(v: &TaskView, format: Format) -> anyhow::Result<()> {
 }
 
 fn heading() -> String {
-    format!("{:<11}{:>6}{:>10}{:>10}{:>9}  outcome", "round", "sites", "loss", "val. AUC", "seconds")
+    format!(
+        "{:<11}{:>6}{:>10}{:>10}{:>9}  outcome",
+        "round", "sites", "loss", "val. AUC", "seconds"
+    )
 }
 
 fn row(r: &super::view::RoundView) -> String {
     let figure = |x: Option<f64>| x.map_or_else(|| "–".into(), |x| format!("{x:.4}"));
     let name = if r.kind == "train" { r.round.to_string() } else { r.kind.clone() };
-    format!("{name:<11}{:>6}{:>10}{:>10}{:>9.2}  {}", r.participants, figure(r.loss), figure(r.validation_auc), r.seconds, r.outcome)
+    format!(
+        "{name:<11}{:>6}{:>10}{:>10}{:>9.2}  {}",
+        r.participants,
+        figure(r.loss),
+        figure(r.validation_auc),
+        r.seconds,
+        r.outcome
+    )
 }
 
 fn watch(task: &str, dir: &Path, format: Format) -> anyhow::Result<()> {
     let operator = Operator::open(dir)?;
     let digest: Digest = match task.parse() {
         Ok(digest) => digest,
-        Err(_) => find(&views(&operator)?, task)?.task.parse().map_err(|_| fail(Exit::Refused, "the coordinator names a task by no digest"))?,
+        Err(_) => find(&views(&operator)?, task)?
+            .task
+            .parse()
+            .map_err(|_| fail(Exit::Refused, "the coordinator names a task by no digest"))?,
     };
     let mut shown = 0;
     let mut last = None;
@@ -259,7 +303,9 @@ fn watch(task: &str, dir: &Path, format: Format) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Some(view) => Err(fail(Exit::Task, format!("the task ended as {}: {}", view.state, view.reason))),
+        Some(view) => {
+            Err(fail(Exit::Task, format!("the task ended as {}: {}", view.state, view.reason)))
+        }
         None => Err(fail(Exit::Network, "the coordinator said nothing of the task")),
     }
 }
@@ -268,7 +314,10 @@ fn cancel(task: &str, dir: &Path) -> anyhow::Result<()> {
     let operator = Operator::open(dir)?;
     let all = views(&operator)?;
     let view = find(&all, task)?;
-    let digest: Digest = view.task.parse().map_err(|_| fail(Exit::Refused, "the coordinator names a task by no digest"))?;
+    let digest: Digest = view
+        .task
+        .parse()
+        .map_err(|_| fail(Exit::Refused, "the coordinator names a task by no digest"))?;
     let status = operator.cancel(digest)?;
     say(format!("{}: {}", view.name, status.state));
     Ok(())

@@ -36,14 +36,17 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Task> {
     let path = if path.is_dir() { path.join(FILE) } else { path.to_path_buf() };
     let name = path.display().to_string();
     let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("{name} cannot be read; `koinon task new` makes one with comments"))
+        .with_context(|| {
+            format!("{name} cannot be read; `koinon task new` makes one with comments")
+        })
         .or_exit(Exit::Config)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut reader =
         Reader { folder, blobs: Vec::new(), spec: None, features: None, training: None };
     let lines: Vec<String> = text.lines().map(|l| reader.line(l)).collect::<anyhow::Result<_>>()?;
     // Line by line, so that the numbers in messages are those of the file that the person wrote.
-    let manifest = TaskManifest::parse_toml(&(lines.join("\n") + "\n"), &name).or_exit(Exit::Config)?;
+    let manifest =
+        TaskManifest::parse_toml(&(lines.join("\n") + "\n"), &name).or_exit(Exit::Config)?;
     let Reader { blobs, spec, features, training, .. } = reader;
     let task = Task { manifest, blobs, spec, features, training };
     fits(&task, &name)?;
@@ -66,7 +69,9 @@ impl Reader<'_> {
             return Ok(line.to_owned());
         }
         let mut quoted = line.split('"');
-        let (Some(_), Some(value)) = (quoted.next(), quoted.next()) else { return Ok(line.to_owned()) };
+        let (Some(_), Some(value)) = (quoted.next(), quoted.next()) else {
+            return Ok(line.to_owned());
+        };
         if value.parse::<Digest>().is_ok() {
             return Ok(line.to_owned());
         }
@@ -83,7 +88,9 @@ impl Reader<'_> {
             .with_context(|| format!("`{key}` names {shown}, which cannot be read"))
             .or_exit(Exit::Config)?;
         let text = || {
-            String::from_utf8(bytes.clone()).with_context(|| format!("{shown} is no text")).or_exit(Exit::Config)
+            String::from_utf8(bytes.clone())
+                .with_context(|| format!("{shown} is no text"))
+                .or_exit(Exit::Config)
         };
         match key {
             "model" => {
@@ -94,13 +101,17 @@ impl Reader<'_> {
                 Ok(canonical)
             }
             "features" => {
-                let plan = FeaturePlan::from_toml(&text()?).with_context(|| shown.clone()).or_exit(Exit::Config)?;
+                let plan = FeaturePlan::from_toml(&text()?)
+                    .with_context(|| shown.clone())
+                    .or_exit(Exit::Config)?;
                 let canonical = plan.canonical_bytes();
                 self.features = Some(plan);
                 Ok(canonical)
             }
             "training" => {
-                let plan = TrainingPlan::from_toml(&text()?).with_context(|| shown.clone()).or_exit(Exit::Config)?;
+                let plan = TrainingPlan::from_toml(&text()?)
+                    .with_context(|| shown.clone())
+                    .or_exit(Exit::Config)?;
                 let canonical = plan.canonical();
                 self.training = Some(plan);
                 Ok(canonical)

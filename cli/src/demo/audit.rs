@@ -9,10 +9,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use koinon_aggregation::SessionPlan;
-use koinon_client::engine::SiteTrainer;
 use koinon_client::ledger::Entries;
-use koinon_client::node::config as site_config;
 use koinon_client::node::status::NodeStatus;
+use koinon_client::node::{INFERENCE_LEDGER_FILE, LEDGER_FILE, config as site_config, site};
 use koinon_client::trainer::{Job, RoundKind, Trainer as _, job_seed};
 use koinon_coordinator::record::Change;
 use koinon_coordinator::server::blobs::Blobs;
@@ -32,7 +31,8 @@ use crate::commands::taskfile;
 /// Bins of both histograms.
 const BINS: usize = 48;
 /// Kinds of message that belong to rounds, for the bytes a site sends in one.
-const ROUND_KINDS: [&str; 6] = ["ready", "shares", "report", "chunk", "survivor_signature", "reveal"];
+const ROUND_KINDS: [&str; 6] =
+    ["ready", "shares", "report", "chunk", "survivor_signature", "reveal"];
 
 /// What the audit found.
 pub(crate) struct Audit {
@@ -68,7 +68,8 @@ pub(crate) fn run(
     let status: NodeStatus = serde_json::from_str(&status).context("status.json")?;
     let ledger = ledger(stage, &site)?;
     let written = federation.joining.written + status.transport.written + split.written;
-    let handshake_bytes = federation.joining.handshake + status.transport.handshake_written + split.handshake;
+    let handshake_bytes =
+        federation.joining.handshake + status.transport.handshake_written + split.handshake;
     let payload = written.saturating_sub(handshake_bytes).max(1);
     let framing_share = 1.0 - ledger.bytes as f64 / payload as f64;
     let transport = Transport { bytes: written, handshake_bytes, framing_share };
@@ -98,13 +99,15 @@ fn lost_versions(stage: &Stage, followed: &Followed) -> anyhow::Result<u32> {
 }
 
 fn ledger(stage: &Stage, site: &str) -> anyhow::Result<LedgerFigures> {
-    let text = std::fs::read(stage.path(site).join("ledger/ledger.jsonl"))?;
     let mut figures = LedgerFigures { site: site.into(), ..LedgerFigures::default() };
-    for entry in Entries::of(&text) {
-        let entry = entry?;
-        figures.bytes += entry.bytes;
-        figures.entries += 1;
-        *figures.by_kind.entry(entry.kind.word().into()).or_insert(0) += entry.bytes;
+    for file in [LEDGER_FILE, INFERENCE_LEDGER_FILE] {
+        let text = std::fs::read(stage.path(site).join("ledger").join(file))?;
+        for entry in Entries::of(&text) {
+            let entry = entry?;
+            figures.bytes += entry.bytes;
+            figures.entries += 1;
+            *figures.by_kind.entry(entry.kind.word().into()).or_insert(0) += entry.bytes;
+        }
     }
     Ok(figures)
 }
@@ -131,16 +134,20 @@ impl Journal {
     fn read(stage: &Stage) -> anyhow::Result<Journal> {
         let state = stage.path("coordinator/state");
         let (_, records) = SqliteJournal::open(&state.join("journal.sqlite"))?;
-        let mut journal =
-            Journal { attempts: Vec::new(), fitted: None, blobs: Blobs::open(&state.join("blobs"))? };
+        let mut journal = Journal {
+            attempts: Vec::new(),
+            fitted: None,
+            blobs: Blobs::open(&state.join("blobs"))?,
+        };
         let mut version = None;
         for record in records {
             let last = journal.attempts.last_mut();
             match (record.change, last) {
                 (Change::TaskSubmitted { version: start, .. }, _) => version = start,
                 (Change::RoundStarted { kind, round, plan, .. }, _) => {
-                    let plan = SessionPlan::from_bytes(&plan.0).context("a session plan of the journal")?;
-                    let train = RoundKind::from(kind) == RoundKind::Train;
+                    let plan = SessionPlan::from_bytes(&plan.0)
+                        .context("a session plan of the journal")?;
+                    let train = kind == koinon_coordinator::Kind::Train;
                     journal.attempts.push(Attempt {
                         train,
                         round,
@@ -161,7 +168,9 @@ impl Journal {
                     a.committed = true;
                     match a.start {
                         Some(_) if a.train => version = Some(result),
-                        _ if journal.fitted.is_none() && a.round == 0 => journal.fitted = Some(result),
+                        _ if journal.fitted.is_none() && a.round == 0 => {
+                            journal.fitted = Some(result)
+                        }
                         _ => {}
                     }
                 }
@@ -197,7 +206,8 @@ fn masking(stage: &Stage, site: &str, task: &Task, journal: &Journal) -> anyhow:
     let bits = attempt.plan.encoding.bits();
     let words = koinon_aggregation::unpack(&packed, attempt.plan.encoding.entries(), bits)
         .context("a stored update has another length than its plan says")?;
-    let stored = histogram(words.iter().map(|w| *w as f64 / 2f64.powi(i32::from(bits))), (0.0, 1.0));
+    let stored =
+        histogram(words.iter().map(|w| *w as f64 / 2f64.powi(i32::from(bits))), (0.0, 1.0));
     let update = true_update(stage, &name, task, journal, attempt)?;
     let most = update.iter().fold(0.0f64, |m, x| m.max(x.abs())).max(1e-9);
     Ok(Masking {
@@ -219,7 +229,8 @@ fn true_update(
     attempt: &Attempt,
 ) -> anyhow::Result<Vec<f64>> {
     let files = taskfile::read(&stage.path("operator/task"))?;
-    let (spec, features) = (files.spec.context("no model")?, files.features.context("no features")?);
+    let (spec, features) =
+        (files.spec.context("no model")?, files.features.context("no features")?);
     let start = attempt.start.context("no version to start from")?;
     let params = journal.blobs.get(&start)?.context("the start version is gone")?;
     let fitted = match journal.fitted {
@@ -243,19 +254,21 @@ fn true_update(
         training: Some(Arc::new(files.training.context("no training plan")?)),
         fitted,
     };
-    let config = site_config::load(&stage.path(site.as_str()))?;
-    let data = config.data.context("the measured site has no data")?;
-    let mut trainer = SiteTrainer::new(data.rows());
+    let mut trainer = site::trainer(&site_config::load(&stage.path(site.as_str()))?);
     let work = trainer.work(&job, &|| false)?;
-    // Field 1 is the update: see `koinon_model::contribution::fields`.
-    work.contribution.values.into_iter().nth(1).context("a contribution without update")
+    // The first field is the update: see `koinon_model::contribution::fields`.
+    work.contribution.values.into_iter().next().context("a contribution without update")
 }
 
 fn histogram(values: impl Iterator<Item = f64>, range: (f64, f64)) -> Vec<u64> {
     let mut counts = vec![0; BINS];
     for value in values {
         let place = (value - range.0) / (range.1 - range.0) * BINS as f64;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the bins")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to the bins"
+        )]
         let bin = place.clamp(0.0, BINS as f64 - 1.0) as usize;
         counts[bin] += 1;
     }
@@ -265,7 +278,8 @@ fn histogram(values: impl Iterator<Item = f64>, range: (f64, f64)) -> Vec<u64> {
 /// Pearson's chi-square against equal bins, standardised: noise lies within a few units of 0.
 fn chi_square_z(counts: &[u64]) -> f64 {
     let expected = counts.iter().sum::<u64>() as f64 / counts.len().max(1) as f64;
-    let square: f64 = counts.iter().map(|c| (*c as f64 - expected).powi(2) / expected.max(1e-9)).sum();
+    let square: f64 =
+        counts.iter().map(|c| (*c as f64 - expected).powi(2) / expected.max(1e-9)).sum();
     let freedom = counts.len() as f64 - 1.0;
     (square - freedom) / (2.0 * freedom).sqrt()
 }

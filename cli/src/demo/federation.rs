@@ -44,7 +44,11 @@ struct Joined {
 
 impl Federation {
     /// From an empty folder with dealt rows to sixteen nodes that wait for work.
-    pub(crate) fn found(stage: &mut Stage, screen: &Screen, dealt: &Dealt) -> anyhow::Result<Federation> {
+    pub(crate) fn found(
+        stage: &mut Stage,
+        screen: &Screen,
+        dealt: &Dealt,
+    ) -> anyhow::Result<Federation> {
         let port = free_port()?;
         let partition_port = free_port()?;
         stage.call(&["roster", "init", "--dir", "consortium"])?;
@@ -52,16 +56,26 @@ impl Federation {
 
         let address = format!("127.0.0.1:{port}");
         stage.call(&[
-            "coordinator", "init", "--dir", "coordinator", "--listen", &address,
-            "--consortium", "consortium/consortium.pub",
+            "coordinator",
+            "init",
+            "--dir",
+            "coordinator",
+            "--listen",
+            &address,
+            "--consortium",
+            "consortium/consortium.pub",
         ])?;
         keep_masked_updates(stage)?;
         stage.start("coordinator", &["coordinator", "run", "--dir", "coordinator"])?;
         super::split::wait_for(&address)?;
-        screen.step("coordinator", format!("listens on {address}; its first task will be to see nothing but sums"));
+        screen.step(
+            "coordinator",
+            format!("listens on {address}; its first task will be to see nothing but sums"),
+        );
 
         let relay = start_relay(stage, dealt, port, partition_port)?;
-        let measured = dealt.sites.iter().find(|s| s.ends_with("05")).unwrap_or(&dealt.sites[0]).clone();
+        let measured =
+            dealt.sites.iter().find(|s| s.ends_with("05")).unwrap_or(&dealt.sites[0]).clone();
         let sites = dealt.sites.clone();
         let joining = Sent::default();
         let mut federation = Federation { relay, sites, measured, joining, partition_port };
@@ -70,7 +84,15 @@ impl Federation {
             "joining",
             format!("{} sites, one partition server, one operator: one token each, keys made at the site", dealt.sites.len()),
         );
-        let signed = stage.call(&["roster", "sign", "--dir", "consortium", "--operator", "operator", "--yes"])?;
+        let signed = stage.call(&[
+            "roster",
+            "sign",
+            "--dir",
+            "consortium",
+            "--operator",
+            "operator",
+            "--yes",
+        ])?;
         screen.step("roster", last_line(&signed));
         Ok(federation)
     }
@@ -82,7 +104,16 @@ impl Federation {
         for member in members.collect::<anyhow::Result<Vec<_>>>()? {
             let (role, name, port) = member;
             let through = port.map(|p| format!("127.0.0.1:{p}"));
-            let mut words = vec!["roster", "invite", role, &name, "--dir", "consortium", "--coordinator", "coordinator/public.toml"];
+            let mut words = vec![
+                "roster",
+                "invite",
+                role,
+                &name,
+                "--dir",
+                "consortium",
+                "--coordinator",
+                "coordinator/public.toml",
+            ];
             if let Some(through) = &through {
                 words.extend(["--address", through]);
             }
@@ -108,7 +139,13 @@ impl Federation {
     ) -> anyhow::Result<Task> {
         super::referee::write_task(&stage.path("operator/task"), data, seed, self.sites.len())?;
         let printed = stage.call(&[
-            "task", "submit", "operator/task/task.toml", "--dir", "operator", "--format", "json",
+            "task",
+            "submit",
+            "operator/task/task.toml",
+            "--dir",
+            "operator",
+            "--format",
+            "json",
         ])?;
         let submitted: Submitted =
             serde_json::from_str(&printed).context("`koinon task submit` is not understood")?;
@@ -123,7 +160,10 @@ impl Federation {
             }
             stage.start(site, &words)?;
         }
-        screen.step("approval", format!("{} sites approved the digest and started their nodes", self.sites.len()));
+        screen.step(
+            "approval",
+            format!("{} sites approved the digest and started their nodes", self.sites.len()),
+        );
         Ok(Task { digest: submitted.task, rounds: submitted.rounds })
     }
 }
@@ -134,7 +174,13 @@ fn keep_masked_updates(stage: &Stage) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&path)?;
     let changed: Vec<&str> = text
         .lines()
-        .map(|l| if l.trim_start_matches(['#', ' ']).starts_with("keep_masked_updates") { "keep_masked_updates = true" } else { l })
+        .map(|l| {
+            if l.trim_start_matches(['#', ' ']).starts_with("keep_masked_updates") {
+                "keep_masked_updates = true"
+            } else {
+                l
+            }
+        })
         .collect();
     let mut changed = changed.join("\n") + "\n";
     if !changed.contains("keep_masked_updates = true") {
@@ -144,7 +190,8 @@ fn keep_masked_updates(stage: &Stage) -> anyhow::Result<()> {
 }
 
 fn start_relay(stage: &Stage, dealt: &Dealt, port: u16, partition: u16) -> anyhow::Result<Relay> {
-    let line = |name: &str, port: u16| Line { name: name.into(), target: ([127, 0, 0, 1], port).into() };
+    let line =
+        |name: &str, port: u16| Line { name: name.into(), target: ([127, 0, 0, 1], port).into() };
     let mut lines: Vec<Line> = dealt.sites.iter().map(|s| line(s, port)).collect();
     lines.push(line("partition", partition));
     stage.relay(&lines)

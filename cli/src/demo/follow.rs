@@ -270,11 +270,15 @@ impl Watch {
 
     fn next(&mut self, patience: Duration) -> anyhow::Result<Option<TaskView>> {
         match self.lines.recv_timeout(patience) {
-            Ok(line) => Ok(Some(serde_json::from_str(&line).context("the watch is not understood")?)),
+            Ok(line) => {
+                Ok(Some(serde_json::from_str(&line).context("the watch is not understood")?))
+            }
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
                 let status = self.child.wait()?;
-                bail!("`koinon task watch` ended before the task did ({status}); see logs/watch.log")
+                bail!(
+                    "`koinon task watch` ended before the task did ({status}); see logs/watch.log"
+                )
             }
         }
     }

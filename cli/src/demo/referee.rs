@@ -172,7 +172,15 @@ pub(crate) fn write_task(folder: &Path, data: Data, seed: u64, sites: usize) -> 
 
 /// Fetches the federated model as an operator may, and runs the referee's second part.
 pub(crate) fn call_score(stage: &Stage, view: &TaskView, data: Data) -> anyhow::Result<Scores> {
-    stage.call(&["model", "pull", &view.version, "--dir", "operator", "--out", "referee/federated"])?;
+    stage.call(&[
+        "model",
+        "pull",
+        &view.version,
+        "--dir",
+        "operator",
+        "--out",
+        "referee/federated",
+    ])?;
     let printed = stage.call(&["demo-part", "score", data.name()])?;
     serde_json::from_str(&printed).context("the referee is not understood")
 }
@@ -186,11 +194,13 @@ pub(crate) fn score(arguments: &Score) -> anyhow::Result<()> {
         kept.into_iter().map(|k| SiteRows { name: k.name, train: k.train, test: k.test }).collect();
     let table = source(arguments.data).table()?;
     let task = taskfile::read(&arguments.dir.join("operator/task"))?;
-    let (Some(spec), Some(features), Some(training)) = (&task.spec, &task.features, &task.training) else {
+    let (Some(spec), Some(features), Some(training)) = (&task.spec, &task.features, &task.training)
+    else {
         anyhow::bail!("the task names no model, features or training plan");
     };
     let model = own.join("federated");
-    let params = Params::from_safetensors(spec.layout(), &fs::read(model.join("params.safetensors"))?)?;
+    let params =
+        Params::from_safetensors(spec.layout(), &fs::read(model.join("params.safetensors"))?)?;
     let fitted = FittedFeatures::from_canonical(features, &fs::read(model.join("fitted.json"))?)?;
     let recipe =
         Recipe { spec, features, training, rounds: task.manifest.rounds, seed: task.manifest.seed };
@@ -200,7 +210,9 @@ pub(crate) fn score(arguments: &Score) -> anyhow::Result<()> {
     let middle = scores
         .alone
         .iter()
-        .min_by(|a, b| (a.value - scores.alone_median).abs().total_cmp(&(b.value - scores.alone_median).abs()))
+        .min_by(|a, b| {
+            (a.value - scores.alone_median).abs().total_cmp(&(b.value - scores.alone_median).abs())
+        })
         .context("no site was scored")?;
     say_json(&Scores {
         federated: figure(&scores.federated),

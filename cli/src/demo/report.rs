@@ -69,14 +69,26 @@ fn head(o: &Outcome, w: &Words) -> String {
         fact(format!("{:.3}", o.federated.auc), "AUC together, nobody's rows moved"),
         fact(format!("{:.3}", o.alone.auc_median), "AUC alone (median site)"),
         fact(format!("{:.3}", o.pooled.auc), "AUC pooled, what nobody may do"),
-        fact(format!("{} / {}", o.faults.site_kills + o.faults.coordinator_kills, o.lost_updates + o.lost_versions), "killed / lost"),
+        fact(
+            format!(
+                "{} / {}",
+                o.faults.site_kills + o.faults.coordinator_kills,
+                o.lost_updates + o.lost_versions
+            ),
+            "killed / lost",
+        ),
     ];
     format!(
         "<h1>{} {} trained one model together</h1>\
          <p class=\"soft\">Label <code>{}</code>, {} rounds, separate processes over mutual TLS, {:.0} seconds. \
          The coordinator saw sums only; every byte that left a site stands in that site's own ledger.</p>\
          <div class=\"facts\">{}</div>",
-        o.sites, w.plural, w.label, o.rounds, o.seconds, facts.concat()
+        o.sites,
+        w.plural,
+        w.label,
+        o.rounds,
+        o.seconds,
+        facts.concat()
     )
 }
 
@@ -84,7 +96,8 @@ fn curve(o: &Outcome) -> String {
     let points = |pick: fn(&super::outcome::Round) -> Option<f64>| -> Vec<(f64, f64)> {
         o.history.iter().filter_map(|r| pick(r).map(|y| (f64::from(r.round), y))).collect()
     };
-    let auc = [Series { name: "validation AUC", class: "c1", points: points(|r| r.validation_auc) }];
+    let auc =
+        [Series { name: "validation AUC", class: "c1", points: points(|r| r.validation_auc) }];
     let loss = [Series { name: "training loss", class: "c3", points: points(|r| r.loss) }];
     format!(
         "<h2>Learning</h2><p class=\"soft\">Both curves come out of secure sums: AUC from binned scores of validation rows, \
@@ -135,11 +148,13 @@ fn time(o: &Outcome) -> String {
                 ("committed", _) => "c2",
                 _ => "lost",
             },
-            caption: format!("round {} ({}): {}, {} sites", r.round, r.kind, r.outcome, r.participants),
+            caption: format!(
+                "round {} ({}): {}, {} sites",
+                r.round, r.kind, r.outcome, r.participants
+            ),
         })
         .collect();
-    let notes: String =
-        o.faults.notes.iter().map(|n| format!("<li>{}</li>", escape(n))).collect();
+    let notes: String = o.faults.notes.iter().map(|n| format!("<li>{}</li>", escape(n))).collect();
     format!(
         "<h2>The rounds in time</h2><p class=\"soft\">Blue: training. Green: statistics and evaluation. Red: abandoned. \
          The dashed marks are kills with <code>SIGKILL</code>, made on purpose.</p>{}<ul>{notes}</ul>",
@@ -148,12 +163,8 @@ fn time(o: &Outcome) -> String {
 }
 
 fn bytes(o: &Outcome) -> String {
-    let mut rows: Vec<(String, f64, String)> = o
-        .ledger
-        .by_kind
-        .iter()
-        .map(|(kind, n)| (kind.clone(), *n as f64, thousands(*n)))
-        .collect();
+    let mut rows: Vec<(String, f64, String)> =
+        o.ledger.by_kind.iter().map(|(kind, n)| (kind.clone(), *n as f64, thousands(*n))).collect();
     rows.sort_by(|a, b| b.1.total_cmp(&a.1));
     format!(
         "<h2>What left {}</h2><p class=\"soft\">{} bytes of messages in {} ledger entries, by kind. Its sockets carried {} bytes \
@@ -181,7 +192,13 @@ fn masking(o: &Outcome) -> String {
         m.bits,
         m.stored_z,
         chart::histogram("True update", "value", "c1", m.truth_range, &m.truth),
-        chart::histogram("Stored words", "word / ring", "c3", (0.0, if ring > 0.0 { 1.0 } else { 0.0 }), &m.stored),
+        chart::histogram(
+            "Stored words",
+            "word / ring",
+            "c3",
+            (0.0, if ring > 0.0 { 1.0 } else { 0.0 }),
+            &m.stored
+        ),
     )
 }
 

@@ -50,8 +50,24 @@ pub(crate) fn run(
     view: &TaskView,
 ) -> anyhow::Result<(Split, Sent)> {
     let site = federation.measured.clone();
-    stage.call(&["model", "pull", &view.version, "--dir", "partition", "--out", "partition/models/federated"])?;
-    stage.call(&["model", "pull", &view.version, "--dir", "operator", "--out", &format!("{site}/federated")])?;
+    stage.call(&[
+        "model",
+        "pull",
+        &view.version,
+        "--dir",
+        "partition",
+        "--out",
+        "partition/models/federated",
+    ])?;
+    stage.call(&[
+        "model",
+        "pull",
+        &view.version,
+        "--dir",
+        "operator",
+        "--out",
+        &format!("{site}/federated"),
+    ])?;
     let listen = format!("127.0.0.1:{}", federation.partition_port);
     stage.start("partition", &["partition", "run", "--dir", "partition", "--listen", &listen])?;
     wait_for(&listen)?;
@@ -61,7 +77,17 @@ pub(crate) fn run(
     let through = format!("127.0.0.1:{}", federation.relay.port("partition")?);
     let model = format!("{site}/federated");
     let printed = stage.call(&[
-        "infer", "--dir", &site, "--model", &model, "--partition", &through, "--cut", cut, "--format", "json",
+        "infer",
+        "--dir",
+        &site,
+        "--model",
+        &model,
+        "--partition",
+        &through,
+        "--cut",
+        cut,
+        "--format",
+        "json",
     ])?;
     let inferred: Inferred =
         serde_json::from_str(last_line(&printed)).context("`koinon infer` is not understood")?;

@@ -41,7 +41,10 @@ impl Stage {
             if !dir.join(MARKER).exists() {
                 return Err(fail(
                     Exit::Config,
-                    format!("{} was not made by a demo, so --fresh leaves it alone; choose another place with --dir", dir.display()),
+                    format!(
+                        "{} was not made by a demo, so --fresh leaves it alone; choose another place with --dir",
+                        dir.display()
+                    ),
                 ));
             }
             fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
@@ -96,7 +99,8 @@ impl Stage {
 
     /// `kill -9`, now.
     pub(crate) fn kill(&mut self, name: &str) -> anyhow::Result<()> {
-        let mut child = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
+        let mut child =
+            self.running.remove(name).with_context(|| format!("{name} does not run"))?;
         child.kill()?;
         child.wait()?;
         Ok(())
@@ -139,7 +143,10 @@ impl Stage {
                 let log = fs::read_to_string(dir.join("logs").join(format!("{name}.log")));
                 let log = log.unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(3).collect();
-                return Ok(Some(format!("{name} ended by itself ({status}): {}", tail.join(" | "))));
+                return Ok(Some(format!(
+                    "{name} ended by itself ({status}): {}",
+                    tail.join(" | ")
+                )));
             }
         }
         Ok(None)

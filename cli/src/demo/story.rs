@@ -12,7 +12,9 @@ pub(crate) fn checks(dir: &Path, o: &Outcome) -> Vec<String> {
     let dir = dir.display();
     vec![
         format!("koinon client ledger verify --dir {dir}/{}", o.ledger.site),
-        format!("koinon task list --dir {dir}/operator   # after: koinon coordinator run --dir {dir}/coordinator"),
+        format!(
+            "koinon task list --dir {dir}/operator   # after: koinon coordinator run --dir {dir}/coordinator"
+        ),
         format!("koinon model verify {dir}/referee/federated"),
     ]
 }

@@ -1,0 +1,281 @@
+//! `koinon infer`: a site's own rows through a model, all of it here, or with the tail at a partition server.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use koinon_client::infer::{LocalModel, VersionFiles, probabilities};
+use koinon_client::node::inference::{self, Inferred, Request};
+use koinon_client::node::{NodeError, config, site};
+use koinon_client::source::ReadLimits;
+use koinon_client::split::Placement;
+use koinon_model::codec::Codec;
+use koinon_model::cut::Cut;
+use koinon_model::engine::Engine;
+use koinon_model::features::prepare::prepare_inputs;
+use koinon_model::features::table::{Purpose, Table};
+use koinon_model::params::Params;
+use koinon_model::spec::{CheckedSpec, ModelSpec};
+use serde_json::json;
+
+use crate::exit::{Exit, OrExit as _, fail};
+use crate::output::{Format, say, say_json, thousands};
+
+/// Rows in one message to the partition server.
+const BATCH_ROWS: usize = 32;
+/// How long an answer is waited for before the site answers itself.
+const DEADLINE_MS: u32 = 5_000;
+
+/// What to score, with what.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The site's folder: its settings say where the rows are; for split inference also its keys and policy.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// The model folder, as `koinon model pull` makes it.
+    #[arg(long)]
+    model: PathBuf,
+    /// Rows to score instead of the site's own file.
+    #[arg(long)]
+    input: Option<PathBuf>,
+    /// Address of a partition server that runs the rest; without it everything runs here and nothing leaves.
+    #[arg(long, requires = "cut")]
+    partition: Option<String>,
+    /// Where to cut, as `koinon model cuts` numbers it; the site's policy must permit it.
+    #[arg(long)]
+    cut: Option<u32>,
+    /// How activations are written.
+    #[arg(long, value_enum, default_value_t = CodecChoice::F32)]
+    codec: CodecChoice,
+    /// Write the scores as CSV into this file.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Text or JSON.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Codecs of the boundary.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum CodecChoice {
+    /// Exact.
+    F32,
+    /// Half the bytes.
+    F16,
+    /// A quarter of the bytes.
+    Int8,
+}
+
+impl From<CodecChoice> for Codec {
+    fn from(choice: CodecChoice) -> Codec {
+        match choice {
+            CodecChoice::F32 => Codec::F32,
+            CodecChoice::F16 => Codec::F16,
+            CodecChoice::Int8 => Codec::Int8,
+        }
+    }
+}
+
+/// The files of a model folder.
+struct Files {
+    spec: Vec<u8>,
+    params: Vec<u8>,
+    features: Vec<u8>,
+    fitted: Vec<u8>,
+}
+
+impl Files {
+    fn read(folder: &Path) -> anyhow::Result<Files> {
+        let read = |name: &str| {
+            let path = folder.join(name);
+            std::fs::read(&path)
+                .with_context(|| {
+                    format!(
+                        "{} cannot be read; `koinon model pull` makes a model folder",
+                        path.display()
+                    )
+                })
+                .or_exit(Exit::Config)
+        };
+        Ok(Files {
+            spec: read("spec.json")?,
+            params: read("params.safetensors")?,
+            features: read("features.json")?,
+            fitted: read("fitted.json")?,
+        })
+    }
+
+    fn version(&self) -> VersionFiles<'_> {
+        VersionFiles {
+            spec: &self.spec,
+            params: &self.params,
+            features: &self.features,
+            fitted: &self.fitted,
+        }
+    }
+}
+
+pub(crate) fn run(a: &Arguments) -> anyhow::Result<()> {
+    let files = Files::read(&a.model)?;
+    let local = LocalModel::load(&files.version()).or_exit(Exit::Config)?;
+    let table = rows(a, &local)?;
+    match (&a.partition, a.cut) {
+        (Some(address), Some(cut)) => split(a, &files, &local, &table, address, cut),
+        _ => here(a, &local, &table),
+    }
+}
+
+/// The rows to score, by the version's own feature plan.
+fn rows(a: &Arguments, local: &LocalModel) -> anyhow::Result<Table> {
+    let data = match config::load(&a.dir) {
+        Ok(config) => config.data,
+        Err(_) if a.input.is_some() && a.partition.is_none() => None, // scoring a file here needs no membership
+        Err(e) => return Err(e).or_code(NodeError::exit_code),
+    };
+    match (&a.input, data) {
+        (Some(path), data) => {
+            let mut source =
+                koinon_client::source::open(path, ReadLimits::default()).or_exit(Exit::Data)?;
+            let mapping = data.map(|d| d.mapping()).unwrap_or_default();
+            let limits = ReadLimits::default();
+            koinon_client::features::read_table(
+                source.as_mut(),
+                local.features(),
+                &mapping,
+                &limits,
+                Purpose::Infer,
+            )
+            .or_exit(Exit::Data)
+        }
+        (None, Some(data)) => {
+            site::rows(&data, local.features(), Purpose::Infer).or_exit(Exit::Data)
+        }
+        (None, None) => {
+            Err(fail(Exit::Config, "client.toml has no [data] section; name a file with --input"))
+        }
+    }
+}
+
+fn here(a: &Arguments, local: &LocalModel, table: &Table) -> anyhow::Result<()> {
+    let scores = local.scores(table).or_exit(Exit::Config)?;
+    write_scores(a.out.as_deref(), &scores.classes, &scores.rows)?;
+    let cells = scores.report.cells_missing();
+    if a.format == Format::Json {
+        let scores: Vec<_> = scores.rows.iter().map(|r| r.last().copied()).collect();
+        return say_json(
+            &json!({ "rows": scores.len(), "cells_imputed": cells, "scores": scores }),
+        );
+    }
+    say(format!(
+        "{} rows scored here; nothing left this machine; {} missing cells were imputed",
+        scores.rows.len(),
+        cells
+    ));
+    let class = scores.classes.last().map_or("", String::as_str);
+    for (i, row) in scores.rows.iter().take(10).enumerate() {
+        say(format!("  row {:<5} {class}: {:.4}", i + 1, row.last().copied().unwrap_or_default()));
+    }
+    if scores.rows.len() > 10 && a.out.is_none() {
+        say("  … all of them with --out FILE");
+    }
+    Ok(())
+}
+
+fn split(
+    a: &Arguments,
+    files: &Files,
+    local: &LocalModel,
+    table: &Table,
+    address: &str,
+    cut: u32,
+) -> anyhow::Result<()> {
+    let spec =
+        ModelSpec::from_json(&files.spec).and_then(ModelSpec::check).or_exit(Exit::Config)?;
+    let fitted = koinon_model::features::fitted::FittedFeatures::from_canonical(
+        local.features(),
+        &files.fitted,
+    )
+    .or_exit(Exit::Config)?;
+    let (inputs, _) = prepare_inputs(table, local.features(), &fitted).or_exit(Exit::Data)?;
+    let nodes = u32::try_from(spec.n_nodes()).or_exit(Exit::Config)?;
+    let placement =
+        Placement { from: cut, to: nodes, codec: a.codec.into(), deadline_ms: DEADLINE_MS };
+    let request = Request {
+        address,
+        placement,
+        spec: &files.spec,
+        params: &files.params,
+        rows: &inputs.x,
+        width: inputs.width,
+        batch: BATCH_ROWS,
+    };
+    let got = super::runtime()?
+        .block_on(inference::run(&a.dir, &request))
+        .or_code(NodeError::exit_code)?;
+    let whole = whole(&spec, &files.params, &inputs.x)?;
+    let difference = largest_difference(&got.outputs, &whole)?;
+    let scores: Vec<Vec<f32>> =
+        got.outputs.chunks(spec.output_width()).map(probabilities).collect();
+    write_scores(a.out.as_deref(), &local.features().label().values, &scores)?;
+    let boundary = boundary_name(&spec, cut);
+    let raw_bytes = 4 * inputs.x.len() as u64;
+    if a.format == Format::Json {
+        return say_json(&json!({
+            "cut": cut, "boundary": boundary, "rows": inputs.rows, "max_abs_diff": difference,
+            "activation_bytes": got.activation_bytes, "raw_bytes": raw_bytes, "origins": got.origins,
+            "problem": got.problem,
+            "transport": { "written": got.transport.written, "handshake_written": got.transport.handshake_written },
+        }));
+    }
+    tell(&got, inputs.rows, &boundary, raw_bytes, difference);
+    Ok(())
+}
+
+fn tell(got: &Inferred, rows: usize, boundary: &str, raw_bytes: u64, difference: f64) {
+    say(format!("{rows} rows scored, cut behind `{boundary}`"));
+    if let Some(problem) = &got.problem {
+        say(format!("the partition server: {problem}"));
+    }
+    for (origin, messages) in &got.origins {
+        say(format!("  answered by {origin}: {messages} messages"));
+    }
+    say(format!(
+        "{} bytes of activations left, instead of {} of raw rows; each is in the ledger",
+        thousands(got.activation_bytes),
+        thousands(raw_bytes)
+    ));
+    say(format!("largest difference to the uncut network: {difference:.1e}"));
+}
+
+/// The uncut network's outputs, for the comparison.
+fn whole(spec: &CheckedSpec, params: &[u8], x: &[f32]) -> anyhow::Result<Vec<f32>> {
+    let params = Params::from_safetensors(spec.layout(), params).or_exit(Exit::Config)?;
+    Engine::load(spec, &params).and_then(|e| e.outputs(x)).or_exit(Exit::Config)
+}
+
+fn largest_difference(split: &[f32], whole: &[f32]) -> anyhow::Result<f64> {
+    if split.len() != whole.len() {
+        return Err(fail(
+            Exit::Verification,
+            format!("{} answers for {} outputs", split.len(), whole.len()),
+        ));
+    }
+    let differences = split.iter().zip(whole).map(|(a, b)| f64::from((a - b).abs()));
+    Ok(differences.fold(0.0, f64::max))
+}
+
+/// What crosses at a cut, by name.
+fn boundary_name(spec: &CheckedSpec, cut: u32) -> String {
+    let cut = usize::try_from(cut).ok().and_then(|c| Cut::at(spec, c));
+    let names = cut.iter().flat_map(Cut::live).map(|l| l.name.clone());
+    names.collect::<Vec<_>>().join(" + ")
+}
+
+fn write_scores(path: Option<&Path>, classes: &[String], rows: &[Vec<f32>]) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let mut text = format!("row,{}\n", classes.join(","));
+    for (i, row) in rows.iter().enumerate() {
+        let figures: Vec<String> = row.iter().map(|p| format!("{p:.6}")).collect();
+        text += &format!("{},{}\n", i + 1, figures.join(","));
+    }
+    std::fs::write(path, text).with_context(|| path.display().to_string()).or_exit(Exit::State)
+}

@@ -1,0 +1,84 @@
+//! A site's table that is not as it should be: named by row and column at the site, by a code elsewhere, and nothing of it leaves.
+
+use crate::federation::{Federation, name, table};
+use crate::support::{Running, edit, read, wait_until};
+
+/// Six sites, of which the last has this table; its words about it when a round needed it.
+fn report_of(table: &str) -> String {
+    let federation = Federation::of(6);
+    federation.give_data(&name(5), table);
+    round_with(&federation)
+}
+
+/// Runs one task over the good sites and gives what the last one wrote into its report.
+fn round_with(federation: &Federation) -> String {
+    let task = federation.submit(1);
+    federation.approve(&task);
+    let nodes = federation.nodes();
+    let report = federation.path(&name(5)).join("report.txt");
+    let said = || nodes.iter().map(Running::said).collect::<String>();
+    wait_until(|| read(&report).contains("no contribution"), said);
+    // The others go on without it.
+    let view = federation.wait_for_state(&task, &["done", "failed"]);
+    assert_eq!(view["state"], "done", "{view}");
+    let rounds = view["history"].as_array().unwrap();
+    assert!(rounds.iter().all(|round| round["participants"] == 5), "{view}");
+    // Figures and cells stay where they were read: no word of them is in the log or at the coordinator.
+    let coordinator = federation.coordinator.as_ref().map(Running::said).unwrap_or_default();
+    assert!(!coordinator.contains("p5-"), "{coordinator}");
+    read(&report)
+}
+
+#[test]
+fn a_truncated_table_is_refused_by_line() {
+    let whole = table(5);
+    let report = report_of(&whole[..whole.len() - 8]);
+    assert!(report.contains("data.csv") && report.contains("line 41") && report.contains("cut short"), "{report}");
+}
+
+#[test]
+fn a_cell_of_the_wrong_type_is_refused_by_row_and_column() {
+    let report = report_of(&table(5).replacen(",no\n", ",no\np5-x,old,3.5,no\n", 1));
+    assert!(report.contains("age") && report.contains("old"), "{report}");
+    assert!(report.contains("row 2") || report.contains("line 3"), "{report}");
+}
+
+#[test]
+fn a_missing_column_is_refused_by_name_and_renaming_mends_it() {
+    let federation = Federation::of(6);
+    federation.give_data(&name(5), &table(5).replacen("relapse", "rueckfall", 1));
+    let report = round_with(&federation);
+    assert!(report.contains("relapse"), "{report}");
+
+    let settings = federation.path(&name(5)).join("client.toml");
+    let text = read(&settings) + "\n[data.rename]\nrueckfal = \"relapse\"\n";
+    std::fs::write(&settings, text).unwrap();
+    let check = ["client", "check", "--dir", "site-5"];
+    let ran = federation.koinon(&check);
+    assert!(ran.out.contains("rueckfal"), "{}", ran.out);
+    ran.fails(4, &["data"]);
+    edit(&settings, "rueckfal ", "rueckfall ");
+    federation.koinon(&check).good();
+}
+
+#[test]
+fn client_check_reads_the_table_as_far_as_it_can_without_a_task() {
+    let federation = Federation::of(1);
+    let data = federation.path("site-0/data.csv");
+    let check = |words: &[&str]| {
+        let ran = federation.koinon(&["client", "check", "--dir", "site-0"]);
+        for word in words {
+            assert!(ran.out.contains(word), "{word}: {}", ran.out);
+        }
+        ran.fails(4, &["data"]);
+    };
+    std::fs::write(&data, "").unwrap();
+    check(&["data.csv", "empty"]);
+    std::fs::write(&data, [0xff, 0xfe, 0x41, 0x00]).unwrap();
+    check(&["UTF-8"]);
+    std::fs::remove_file(&data).unwrap();
+    check(&["data.csv", "cannot be opened"]);
+    let settings = federation.path("site-0/client.toml");
+    edit(&settings, "\n[data]\npath = \"data.csv\"\n", "");
+    check(&["[data]", "client.toml"]);
+}
