@@ -22,10 +22,10 @@ pub(crate) struct Hub {
     pub(crate) connections: BTreeMap<usize, u64>,
     /// When the earliest scheduled tick is due.
     pub(crate) tick_ms: Option<Millis>,
-    /// Records written so far, and when a restart is next tried on paper.
-    pub(crate) written: u64,
-    /// At this many records.
-    pub(crate) replay_at: u64,
+    /// Records written so far.
+    pub(crate) written: usize,
+    /// A restart is next tried on paper at so many records.
+    pub(crate) replay_at: usize,
     name: SiteId,
     identity: [u8; 32],
     consortium_key: [u8; 32],
@@ -73,14 +73,18 @@ impl Hub {
         }
     }
 
-    /// Starts the core from what the disk holds. Errors are violations: a coordinator that cannot
-    /// read its own journal has lost what it promised.
-    pub(crate) fn start(&mut self, now: Millis) -> Result<Vec<Effect>, String> {
-        let (core, chain) = self.recovered()?;
-        let core = self.core.insert(core);
+    /// Starts the core from what the disk holds. With the first effects come the records that were
+    /// being written when the machine stopped and turned out to be kept. Errors are violations: a
+    /// coordinator that cannot read its own journal has lost what it promised.
+    pub(crate) fn start(&mut self, now: Millis) -> Result<(Vec<Effect>, Vec<Record>), String> {
+        let (records, chain) = self.records()?;
+        let kept = records.get(self.written..).unwrap_or_default().to_vec();
+        self.written = records.len();
         self.chain = chain;
         self.tick_ms = None;
-        Ok(core.boot(now, &mut self.rng))
+        let core = self.recovered(records)?;
+        let effects = self.core.insert(core).boot(now, &mut self.rng);
+        Ok((effects, kept))
     }
 
     /// Lets the core handle an event; nothing while the machine is down.
@@ -127,6 +131,7 @@ impl Hub {
             self.disk.append(entries)?;
             check()?;
             self.disk.sync()?;
+            self.written += records.len();
         }
         Ok(records)
     }
@@ -155,27 +160,29 @@ impl Hub {
 
     /// The durable state's digest as a restart now would find it.
     pub(crate) fn replayed(&self) -> Result<Digest, String> {
-        Ok(self.recovered()?.0.state_digest())
+        Ok(self.recovered(self.records()?.0)?.state_digest())
     }
 
-    fn recovered(&self) -> Result<(Coordinator, Chain), String> {
+    fn records(&self) -> Result<(Vec<Record>, Chain), String> {
         let mut chain = Chain::default();
         let mut records = Vec::with_capacity(self.disk.journal().len());
         for bytes in self.disk.journal() {
             let entry = loaded(bytes).ok_or("a journal entry cannot be read")?;
             records.push(chain.follow(&entry).map_err(|e| e.to_string())?);
         }
+        Ok((records, chain))
+    }
+
+    fn recovered(&self, records: Vec<Record>) -> Result<Coordinator, String> {
         let setup = Setup {
             name: self.name.clone(),
             identity: Identity::from_secret_bytes(&self.identity),
             consortium_key: self.consortium_key,
         };
         if records.is_empty() {
-            return Ok((Coordinator::new(setup), chain));
+            return Ok(Coordinator::new(setup));
         }
-        let blob = |digest: &Digest| self.blob(digest);
-        let core = Coordinator::recover(setup, records, &blob).map_err(|e| e.to_string())?;
-        Ok((core, chain))
+        Coordinator::recover(setup, records, &|digest| self.blob(digest)).map_err(|e| e.to_string())
     }
 }
 

@@ -45,7 +45,8 @@ pub(crate) struct Planted {
     coordinator: (SiteId, Identity),
     rng: ChaCha20Rng,
     connections: u64,
-    mask: Option<(SessionId, Vec<u64>)>,
+    /// The first mask of each length.
+    masks: BTreeMap<usize, (SessionId, Vec<u64>)>,
     asked: BTreeMap<SessionId, u8>,
 }
 
@@ -63,7 +64,7 @@ impl Planted {
             coordinator,
             rng,
             connections: 0,
-            mask: None,
+            masks: BTreeMap::new(),
             asked: BTreeMap::new(),
         }
     }
@@ -124,8 +125,9 @@ impl Planted {
             Bug::MaskReused => {
                 let mask = masked.iter().zip(encoded);
                 let mask = mask.map(|(y, x)| y.wrapping_sub(*x) & modulus).collect();
-                let (first, mask) = self.mask.get_or_insert((session, mask)).clone();
-                if first == session || self.connections < 2 || mask.len() != encoded.len() {
+                let known = self.masks.entry(encoded.len()).or_insert((session, mask));
+                let (first, mask) = known.clone();
+                if first == session || self.connections < 2 {
                     return None;
                 }
                 let again = encoded.iter().zip(&mask);

@@ -62,12 +62,12 @@ impl Checker {
         let again = || -> Result<Vec<i64>, Box<dyn std::error::Error>> {
             let members = self.roster.clients_at(None);
             let mut server = ServerSession::new(round.plan.clone())?;
-            for bundle in &round.bundles {
+            for bundle in round.bundles.values() {
                 server.add_bundle(Bundle::from_bytes(bundle)?, &members)?;
             }
             let sites: Vec<&str> = round.participants.iter().map(SiteId::as_str).collect();
             server.fix_participants(&sites, &members)?;
-            for shares in &round.shares {
+            for shares in round.shares.values() {
                 server.add_shares(Shares::from_bytes(shares)?)?;
             }
             server.fix_dealers()?;

@@ -17,9 +17,10 @@ pub(super) struct Round {
     pub(super) cohort: BTreeSet<SiteId>,
     /// Latest end, moved by the coordinator's absences.
     pub(super) due_ms: Millis,
-    pub(super) bundles: Vec<Vec<u8>>,
+    pub(super) declined: BTreeSet<SiteId>,
+    pub(super) bundles: BTreeMap<SiteId, Vec<u8>>,
     pub(super) participants: Vec<SiteId>,
-    pub(super) shares: Vec<Vec<u8>>,
+    pub(super) shares: BTreeMap<SiteId, Vec<u8>>,
     pub(super) dealers_fixed: bool,
     /// The accepted report and the blob of each site.
     pub(super) updates: BTreeMap<SiteId, (Vec<u8>, Digest)>,
@@ -40,6 +41,15 @@ impl Round {
     pub(super) fn place(&self) -> String {
         let session = self.session.short();
         format!("round {} attempt {} (session {session})", self.round, self.attempt)
+    }
+
+    /// Whether the round goes, or went, on without this site.
+    pub(super) fn left_out(&self, site: &SiteId) -> bool {
+        self.declined.contains(site)
+            || !self.cohort.contains(site)
+            || !self.participants.is_empty() && !self.participants.contains(site)
+            || self.dealers_fixed && !self.shares.contains_key(site)
+            || self.survivors_fixed && !self.updates.contains_key(site)
     }
 }
 
@@ -96,9 +106,10 @@ impl Checker {
             attempt: *attempt,
             cohort: cohort.iter().cloned().collect(),
             due_ms: record.at_ms.saturating_add(self.manifest.budget_ms),
-            bundles: Vec::new(),
+            declined: BTreeSet::new(),
+            bundles: BTreeMap::new(),
             participants: Vec::new(),
-            shares: Vec::new(),
+            shares: BTreeMap::new(),
             dealers_fixed: false,
             updates: BTreeMap::new(),
             survivors_fixed: false,
@@ -132,9 +143,16 @@ impl Checker {
         };
         let Some(round) = self.rounds.get_mut(&session) else { return };
         match change {
-            Change::BundleAccepted { bundle, .. } => round.bundles.push(bundle.to_vec()),
+            Change::Declined { site, .. } => {
+                round.declined.insert(site.clone());
+            }
+            Change::BundleAccepted { site, bundle, .. } => {
+                round.bundles.insert(site.clone(), bundle.to_vec());
+            }
             Change::ParticipantsFixed { sites, .. } => round.participants.clone_from(sites),
-            Change::SharesAccepted { shares, .. } => round.shares.push(shares.to_vec()),
+            Change::SharesAccepted { site, shares, .. } => {
+                round.shares.insert(site.clone(), shares.to_vec());
+            }
             Change::DealersFixed { .. } => round.dealers_fixed = true,
             Change::UpdateAccepted { site, report, update, .. } => {
                 let known = round.updates.insert(site.clone(), (report.to_vec(), *update));

@@ -69,7 +69,13 @@ impl Checker {
                     let true_of = |r: &Round| r.end.as_ref().is_some_and(same);
                     claim(&m.session, &true_of, "of a commit")
                 }
-                _ => claim(&m.session, &|r| r.end.is_some(), "of an end"),
+                _ => {
+                    let name = self.sites.get(site)?;
+                    // Of a session that it never began the coordinator may say that it is none.
+                    let round = round(&m.session)?;
+                    let over = round.end.is_some() || round.left_out(name);
+                    (!over).then_some("of an end")
+                }
             },
         }
     }

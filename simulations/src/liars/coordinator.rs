@@ -23,9 +23,10 @@ pub(crate) struct CoordinatorLiar {
     /// The site that is lied to, where only one is.
     victim: usize,
     plan: Option<SessionPlan>,
-    /// The last invitation and unmasking request of each site.
+    /// The last invitation of each site.
     invited: BTreeMap<usize, wire::Invite>,
-    asked: BTreeMap<usize, wire::Unmask>,
+    /// The last unmasking request of each site, with the invitation to its session.
+    asked: BTreeMap<usize, (wire::Unmask, wire::Invite)>,
 }
 
 impl CoordinatorLiar {
@@ -56,7 +57,9 @@ impl CoordinatorLiar {
                 self.invited.insert(site, invite.clone());
             }
             to_site::Message::Unmask(unmask) => {
-                self.asked.insert(site, unmask.clone());
+                if let Some(invite) = self.invited.get(&site) {
+                    self.asked.insert(site, (unmask.clone(), invite.clone()));
+                }
             }
             _ => {}
         }
@@ -76,7 +79,7 @@ impl CoordinatorLiar {
             // The end of the session is kept from the sites, and they are asked again, for the
             // other kind of share of the last survivor.
             (CoordinatorLie::BothKinds, Message::Outcome(_)) => {
-                let mut again = self.asked.get(&site)?.clone();
+                let mut again = self.asked.get(&site)?.0.clone();
                 self.pen.flip(&mut again.request, 0);
                 Some(Message::Unmask(again))
             }
@@ -139,8 +142,7 @@ impl CoordinatorLiar {
 
     /// The same parameters in a session with another name.
     fn once_more(&mut self, site: usize) -> Option<wire::Invite> {
-        self.asked.get(&site)?;
-        let mut invite = self.invited.get(&site)?.clone();
+        let mut invite = self.asked.get(&site)?.1.clone();
         let mut plan = SessionPlan::from_bytes(&invite.plan).ok()?;
         self.pen.rng.fill_bytes(&mut plan.session);
         invite.plan = plan.to_bytes();

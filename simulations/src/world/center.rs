@@ -11,7 +11,10 @@ impl World {
     pub(super) fn hub_starts(&mut self, now: Millis) {
         self.note(now, || "coordinator starts".to_owned());
         match self.hub.start(now) {
-            Ok(effects) => self.hub_effects(now, effects),
+            Ok((effects, kept)) => {
+                self.records_durable(now, &kept);
+                self.hub_effects(now, effects);
+            }
             Err(e) => {
                 let what = format!("cannot recover from its own journal: {e}");
                 self.checker.violation(now, "coordinator", what);
@@ -105,7 +108,6 @@ impl World {
         }
         let hub = &self.hub;
         self.checker.records(now, records, &|digest| hub.blob(digest));
-        self.hub.written += records.len() as u64;
     }
 
     fn hub_effect(&mut self, now: Millis, effect: Effect) {
@@ -179,4 +181,4 @@ impl World {
 /// The operator asks again after so long.
 const OPERATE_MS: Millis = 2_000;
 /// A restart is tried on paper after so many records.
-const REPLAY_EVERY: u64 = 5;
+const REPLAY_EVERY: usize = 5;
