@@ -19,5 +19,8 @@ mod hostile;
 #[path = "policy/restart.rs"]
 mod restart;
 
+#[path = "policy/garbage.rs"]
+mod garbage;
+
 #[path = "policy/mailbox.rs"]
 mod mailbox;

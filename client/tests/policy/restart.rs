@@ -16,7 +16,7 @@ use prost::Message as _;
 use crate::world::{Disk, Round, Rounds, Site, Task, World, coordinator_name, whole_round};
 
 /// Each thing that may be said in one way only, as it was said: kind of message (or chunk) and bytes.
-fn said_once(site: &Site) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn said_once(site: &Site) -> BTreeMap<String, Vec<u8>> {
     let mut said: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for body in site.secrets_sent() {
         let key = key_of(&body);

@@ -180,6 +180,8 @@ pub(crate) struct Site {
     /// The site is killed after so many effects.
     pub(crate) kill_after: Option<usize>,
     pub(crate) killed: bool,
+    /// Bodies of the mail it was sent.
+    pub(crate) told: Vec<Vec<u8>>,
     /// Names of effects, while somebody looks.
     pub(crate) log: Option<Vec<String>>,
     /// Whether jobs are done, or only kept.
@@ -314,6 +316,7 @@ impl World {
 
     pub(crate) fn tell_body(&mut self, index: usize, body: Vec<u8>) {
         let to = self.sites[index].name.clone();
+        self.sites[index].told.push(body.clone());
         let letter = envelope::seal(1, "coordinator", to.as_str(), body, |message| {
             self.coordinator.sign(message)
         });
@@ -437,6 +440,7 @@ impl Site {
             effects: 0,
             kill_after: None,
             killed: false,
+            told: Vec::new(),
             log: None,
             works: true,
             job: None,
