@@ -198,6 +198,11 @@ impl Coordinator {
         let Some(post) = self.connections.get_mut(site).and_then(|c| c.post.as_mut()) else {
             return;
         };
+        if let Message::Outcome(outcome) = &message
+            && Digest::try_from(&outcome.session[..]).is_ok_and(|session| !post.tell(session))
+        {
+            return;
+        }
         let body = wire::ToSite { message: Some(message) }.encode_to_vec();
         if post.holds(&body) {
             return;

@@ -5,11 +5,11 @@
 //! a site that is away. A site's mail is taken once and in order. Deliberately not here: what the
 //! mail says, and keys. Start at [`Post::new`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use koinon_proto::mailbox::{Accept, Inbox, Outbox};
 use koinon_proto::wire::coordinator_frame::Frame;
-use koinon_proto::{Digest, Millis, WireError, wire};
+use koinon_proto::{Digest, Millis, SessionId, WireError, wire};
 
 use crate::event::Rejection;
 
@@ -39,6 +39,8 @@ pub(crate) struct Post {
     inbox: Inbox,
     /// Whether the site's cursor is one of this epoch: its last hello said so.
     counts: bool,
+    /// The last sessions whose outcome was put in.
+    told: VecDeque<SessionId>,
 }
 
 impl Post {
@@ -50,6 +52,7 @@ impl Post {
             outbox: Outbox::new(),
             inbox: Inbox::starting_at(hello.first_sequence),
             counts: false,
+            told: VecDeque::new(),
         }
     }
 
@@ -86,6 +89,18 @@ impl Post {
         self.outbox.after(0).any(|(_, envelope)| envelope.body == body)
     }
 
+    /// Notes that the outcome of a session is put in; `false` when it was before.
+    pub(crate) fn tell(&mut self, session: SessionId) -> bool {
+        if self.told.contains(&session) {
+            return false;
+        }
+        if self.told.len() == TOLD_MAX {
+            self.told.pop_front();
+        }
+        self.told.push_back(session);
+        true
+    }
+
     /// The answer to a hello, and all mail that is not acknowledged.
     pub(crate) fn greeting(&self) -> Vec<wire::CoordinatorFrame> {
         let received = self.inbox.cursor();
@@ -101,6 +116,9 @@ impl Post {
         frame(Frame::Receipt(wire::Receipt { sequence, rejection }))
     }
 }
+
+/// Sessions that are remembered as told; a site that asks about an older one is told again.
+const TOLD_MAX: usize = 16;
 
 /// The frame that says which chunk is wanted next.
 pub(crate) fn chunk_receipt(session: Vec<u8>, next: u32) -> wire::CoordinatorFrame {

@@ -29,7 +29,7 @@ pub(crate) struct State {
     /// The tasks in the order in which they were submitted.
     pub(crate) order: Vec<Digest>,
     pub(crate) registry: Registry,
-    /// How the last session ended that a site was invited to, unless it is invited again.
+    /// How the last session ended that a site was invited to.
     pub(crate) outcomes: BTreeMap<SiteId, Outcome>,
 }
 
@@ -176,9 +176,6 @@ impl State {
             deadline_ms: at_ms.saturating_add(manifest.budget_ms),
         };
         entry.start(Round::new(terms));
-        cohort.iter().for_each(|site| {
-            self.outcomes.remove(site);
-        });
         Some(())
     }
 

@@ -212,7 +212,8 @@ impl Coordinator {
         self.live.remove(digest);
         self.deadlines.remove(digest);
         self.stirred = true;
-        for site in &ended.terms.cohort {
+        // Who was left out or left before has been told already.
+        for site in ended.inside().into_iter().filter(|site| !ended.declined.contains_key(*site)) {
             if let Some(outcome) = self.state.outcomes.get(site) {
                 let message = outcome.to_wire();
                 self.post(out, site, message);

@@ -19,6 +19,7 @@ use crate::post::{CheckIn, Post, chunk_receipt};
 use crate::record::Change;
 use crate::round::reporting::Chunk;
 use crate::round::{Phase, Said};
+use crate::state::Outcome;
 
 /// Where a message about a session belongs.
 enum About {
@@ -103,12 +104,14 @@ impl Coordinator {
         for manifest in offers {
             self.post(out, site, Message::Offer(wire::Offer { manifest }));
         }
-        if let Some(outcome) = self.state.outcomes.get(site) {
+        let invited =
+            |(_, round): &(&Digest, &crate::round::Round)| round.terms.cohort.contains(site);
+        // Who is still at work for nothing should stop. Of a session that committed, a site asks.
+        let over = self.state.outcomes.get(site).filter(|outcome| outcome.result.is_err());
+        if let Some(outcome) = over.filter(|_| !self.state.rounds().any(|round| invited(&round))) {
             let message = outcome.to_wire();
             self.post(out, site, message);
         }
-        let invited =
-            |(_, round): &(&Digest, &crate::round::Round)| round.terms.cohort.contains(site);
         let mail: Vec<Message> = self
             .state
             .rounds()
@@ -190,7 +193,8 @@ impl Coordinator {
             let detail = "a code has 1 to 64 characters of a-z, 0-9 and _";
             return Err(Rejection::new(codes::BAD_MESSAGE, detail));
         }
-        let About::Task(task) = self.about(site, session)? else { return Ok(()) };
+        // Who declines a session that is over needs no answer.
+        let Some(task) = self.state.task_of(&Digest::try_from(session)?) else { return Ok(()) };
         let round = self.state.tasks[&task].round.as_ref();
         let heard = round.map(|round| round.on_decline(site, &code)).transpose()?.flatten();
         if heard.is_some() {
@@ -206,7 +210,7 @@ impl Coordinator {
         session: &[u8],
         message: Said,
     ) -> Result<(), Rejection> {
-        let About::Task(task) = self.about(site, session)? else { return Ok(()) };
+        let About::Task(task) = self.about(out, site, session)? else { return Ok(()) };
         let (Some(round), Some(live)) = (&self.state.tasks[&task].round, self.live.get_mut(&task))
         else {
             return Ok(());
@@ -223,7 +227,7 @@ impl Coordinator {
         site: &SiteId,
         message: wire::Report,
     ) -> Result<(), Rejection> {
-        let About::Task(task) = self.about(site, &message.session)? else { return Ok(()) };
+        let About::Task(task) = self.about(out, site, &message.session)? else { return Ok(()) };
         let (Some(round), Some(live)) = (&self.state.tasks[&task].round, self.live.get_mut(&task))
         else {
             return Ok(());
@@ -236,7 +240,8 @@ impl Coordinator {
 
     /// A chunk is no letter: the report that announced it was signed, and has its digest.
     fn on_chunk(&mut self, out: &mut Out, site: &SiteId, chunk: &wire::UploadChunk) {
-        let Ok(About::Task(task)) = self.about(site, &chunk.session) else { return };
+        let Ok(session) = Digest::try_from(&chunk.session[..]) else { return };
+        let Some(task) = self.state.task_of(&session) else { return };
         let Some(live) = self.live.get_mut(&task) else { return };
         let Some(round) = &self.state.tasks[&task].round else { return };
         let Phase::Reporting(phase) = &round.phase else { return };
@@ -246,6 +251,7 @@ impl Coordinator {
             Chunk::Wanted(next) => out.send(site, chunk_receipt(session(), next)),
             Chunk::Bad(code) => {
                 self.decline(out, &task, site, code);
+                self.tell(out, &task, std::slice::from_ref(site));
                 let rejection = Rejection::new(codes::BAD_UPLOAD, "not the reported update");
                 if let Some(post) = self.connections.get(site).and_then(|c| c.post.as_ref()) {
                     out.send(site, post.receipt(Some(&rejection)));
@@ -262,16 +268,22 @@ impl Coordinator {
         }
     }
 
-    /// Finds where a message about a session belongs.
-    fn about(&self, site: &SiteId, session: &[u8]) -> Result<About, Rejection> {
+    /// Finds where a message about a session belongs. Who speaks of a session that is over is told
+    /// how it ended.
+    fn about(&mut self, out: &mut Out, site: &SiteId, session: &[u8]) -> Result<About, Rejection> {
         let session = Digest::try_from(session)?;
         if let Some(task) = self.state.task_of(&session) {
             return Ok(About::Task(task));
         }
-        match self.state.outcomes.get(site).filter(|outcome| outcome.session == session) {
-            Some(outcome) if outcome.result.is_ok() => Ok(About::Committed),
-            Some(_) => Err(Rejection::new(codes::LATE, "the session was abandoned")),
-            None => Err(Rejection::new(codes::UNKNOWN_SESSION, "no such session here")),
+        let last = self.state.outcomes.get(site).filter(|outcome| outcome.session == session);
+        let known = last.is_some();
+        let unknown = || Outcome { session, result: Err(codes::UNKNOWN_SESSION.to_owned()) };
+        let outcome = last.cloned().unwrap_or_else(unknown);
+        self.post(out, site, outcome.to_wire());
+        if outcome.result.is_ok() {
+            return Ok(About::Committed);
         }
+        let code = if known { codes::LATE } else { codes::UNKNOWN_SESSION };
+        Err(Rejection::new(code, "the session is over, or never was"))
     }
 }

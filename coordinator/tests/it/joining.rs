@@ -1,0 +1,154 @@
+//! Enrolments and rosters: who may join, once, and what an old or foreign roster is worth.
+
+use koinon_aggregation::Signer;
+use koinon_aggregation::identity::Identity;
+use koinon_aggregation::invitation::{Invitation, Terms};
+use koinon_aggregation::roster::Role;
+use koinon_coordinator::{Answer, Event, Rejection};
+use koinon_proto::wire;
+
+use crate::world::{World, consortium, manifest, row};
+
+fn invitation(world: &mut World, by: &Identity, expires_ms: u64) -> Invitation {
+    let terms = Terms {
+        name: "site-90".into(),
+        role: Role::Client,
+        coordinator: "localhost:7400".into(),
+        ca_certificate: vec![1; 10],
+        expires_ms,
+    };
+    Invitation::new(terms, by, &mut world.rng).unwrap()
+}
+
+fn enrolment(invitation: &Invitation, identity: &Identity) -> wire::Enrolment {
+    let made = invitation.enrol(identity, b"request".to_vec());
+    wire::Enrolment {
+        admission: made.admission,
+        identity_key: made.identity_key.to_vec(),
+        binding: made.binding.to_vec(),
+        signature: made.signature.to_vec(),
+        certificate_request: made.certificate_request,
+    }
+}
+
+fn enrol(world: &mut World, enrolment: &wire::Enrolment) -> Result<Answer, Rejection> {
+    let enrolment = enrolment.clone();
+    world.ask(|reply| Event::Enrol { enrolment, reply })
+}
+
+fn code<T: std::fmt::Debug>(result: Result<T, Rejection>) -> &'static str {
+    result.unwrap_err().code
+}
+
+#[test]
+fn an_admission_is_spent_by_the_first_key_and_answered_again_to_it() {
+    let mut world = World::new(4, 1);
+    let invitation = invitation(&mut world, &consortium(), 2_000_000);
+    let (one, two) =
+        (Identity::from_secret_bytes(&[31; 32]), Identity::from_secret_bytes(&[32; 32]));
+    let first = enrolment(&invitation, &one);
+    let answer = enrol(&mut world, &first).unwrap();
+    assert!(
+        matches!(&answer, Answer::Enrolled { name, role: Role::Client, .. } if name.as_str() == "site-90")
+    );
+    let before = world.journal.len();
+    assert_eq!(enrol(&mut world, &first).unwrap(), answer, "a lost answer is given again");
+    assert_eq!(code(enrol(&mut world, &enrolment(&invitation, &two))), "admission_spent");
+    world.crash();
+    assert_eq!(code(enrol(&mut world, &enrolment(&invitation, &two))), "admission_spent");
+    assert_eq!(world.journal.len(), before + 1, "only the new start was written");
+    assert_eq!(world.core.pending().enrolments, [first]);
+
+    let roster = world.next_roster(|members| members.push(row("site-90", Role::Client, &one)));
+    world.publish(roster).unwrap();
+    assert!(world.core.pending().enrolments.is_empty(), "the roster answers it");
+    world.check();
+}
+
+#[test]
+fn forged_expired_and_damaged_enrolments_change_nothing() {
+    let mut world = World::new(4, 2);
+    let own = Identity::from_secret_bytes(&[31; 32]);
+    let good = invitation(&mut world, &consortium(), 2_000_000);
+    let forged = invitation(&mut world, &Identity::from_secret_bytes(&[66; 32]), 2_000_000);
+    let now = world.now;
+    let expired = invitation(&mut world, &consortium(), now);
+    let before = world.core.state_digest();
+    assert_eq!(code(enrol(&mut world, &enrolment(&forged, &own))), "bad_admission");
+    assert_eq!(code(enrol(&mut world, &enrolment(&expired, &own))), "bad_admission");
+    let mut stolen = enrolment(&good, &own);
+    stolen.identity_key = Identity::from_secret_bytes(&[67; 32]).public().to_vec();
+    assert_eq!(code(enrol(&mut world, &stolen)), "bad_enrolment", "no proof of possession");
+    let mut short = enrolment(&good, &own);
+    short.binding.pop();
+    assert_eq!(code(enrol(&mut world, &short)), "bad_enrolment");
+    let mut long = enrolment(&good, &own);
+    long.admission = vec![0; 2000];
+    assert_eq!(code(enrol(&mut world, &long)), "bad_enrolment");
+    assert_eq!(code(enrol(&mut world, &wire::Enrolment::default())), "bad_enrolment");
+    assert_eq!(world.core.state_digest(), before);
+}
+
+#[test]
+fn rosters_go_forward_only_and_come_from_the_consortium() {
+    let mut world = World::new(4, 3);
+    let first = world.roster.clone().unwrap();
+    let second = world.next_roster(|members| members.retain(|row| row.name != "site-03"));
+    let fork = world.next_roster(|members| members.retain(|row| row.name != "site-02"));
+    let unheard = world.next_roster(|members| members.retain(|row| row.name != "coordinator"));
+    assert_eq!(code(world.publish(unheard)), "bad_roster", "nobody would believe the coordinator");
+    world.publish(second.clone()).unwrap();
+    let before = world.core.state_digest();
+    assert_eq!(code(world.publish(first.clone())), "roster_rollback");
+    assert_eq!(code(world.publish(fork)), "roster_rollback");
+    let stranger = Identity::from_secret_bytes(&[66; 32]);
+    let foreign = first.roster().clone().sign(&stranger).unwrap();
+    assert_eq!(code(world.publish(foreign)), "bad_roster");
+    let again = world.publish(second);
+    assert!(matches!(again, Ok(Answer::RosterPublished { version: 2, .. })));
+    assert_eq!(world.core.state_digest(), before);
+    world.crash();
+    assert_eq!(code(world.publish(first)), "roster_rollback", "also after a restart");
+    world.check();
+}
+
+#[test]
+fn a_revoked_site_is_parted_from_and_never_chosen_again() {
+    let mut world = World::new(6, 4);
+    world.settle();
+    let roster = world.next_roster(|members| {
+        members.iter_mut().filter(|row| row.name == "site-02").for_each(|row| row.revoked = true);
+    });
+    world.publish(roster).unwrap();
+    world.settle();
+    let site = world.name(2);
+    world.connect(&site);
+    let task = world.submit(&manifest()).unwrap();
+    let status = world.run(&task);
+    assert!(status.history.iter().all(|round| round.participants == 5));
+    assert!(world.site(2).rejections.iter().all(|code| code == "not_a_member"));
+    assert!(!world.site(2).rejections.is_empty(), "its check-in was refused");
+    world.check();
+}
+
+#[test]
+fn a_site_that_enrolled_before_the_roster_sees_the_tasks_when_it_is_in() {
+    let mut world = World::new(4, 5);
+    let late = world.name(3);
+    let without = world.next_roster(|members| members.retain(|row| row.name != "site-03"));
+    world.publish(without).unwrap();
+    let mut task = manifest();
+    task.cohort.quorum = 4;
+    let task = world.submit(&task).unwrap();
+    world.settle();
+    assert_eq!(world.core.status(&task).unwrap().state, "waiting");
+    let identity = Identity::from_secret_bytes(&secret(&world.sites[&late].identity));
+    let with = world.next_roster(|members| members.push(row("site-03", Role::Client, &identity)));
+    world.publish(with).unwrap();
+    assert_eq!(world.run(&task).state, "done");
+    world.check();
+}
+
+fn secret(identity: &Identity) -> [u8; 32] {
+    *identity.to_secret_bytes()
+}

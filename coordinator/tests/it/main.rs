@@ -1,0 +1,13 @@
+//! Whole rounds in memory: the real coordinator core, and sites that are nothing but the private
+//! sum's own client sessions.
+//!
+//! `world` carries frames, keeps the journal and the blobs, lets time pass and crashes the
+//! coordinator between any two effects; `site` is an honest site with switches. The rest are tests.
+
+mod hostile;
+mod joining;
+mod lifecycle;
+mod replay;
+mod rounds;
+mod site;
+mod world;
