@@ -108,7 +108,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut federation = Federation::found(&mut stage, &screen, &dealt)?;
     let task = federation.start_task(&mut stage, &screen, arguments.data, arguments.seed)?;
 
-    let plan = (!arguments.no_faults).then(|| fault_plan(&dealt.sites, task.rounds));
+    let plan = (!arguments.no_faults).then(|| fault_plan(arguments.data, &dealt.sites, task.rounds));
     let followed = follow::follow(&mut stage, &mut federation.relay, &screen, &task.digest, plan)?;
 
     screen.step("referee", "scores all models on the test rows it kept (possible only in a demo)");
@@ -148,10 +148,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// One site dies a third of the way, the coordinator at two thirds. The measured site is left alone, so that its counts span
 /// one process from start to end.
-fn fault_plan(sites: &[String], rounds: u32) -> FaultPlan {
+fn fault_plan(data: Data, sites: &[String], rounds: u32) -> FaultPlan {
     let victim = sites[sites.len() * 2 / 3].clone();
     let slow = sites[sites.len() - 1].clone();
-    FaultPlan { site: (victim, (rounds / 3).max(1)), coordinator: ((rounds * 2 / 3).max(1), slow) }
+    // About three seconds for an upload of either table.
+    let slow_line = match data {
+        Data::Hospitals => 24_000,
+        Data::Banks => 3_000,
+    };
+    let site = (victim, (rounds / 3).max(1));
+    FaultPlan { site, coordinator: ((rounds * 2 / 3).max(1), slow), slow_line }
 }
 
 fn alone(scores: &Scores) -> Alone {

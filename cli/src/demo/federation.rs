@@ -1,6 +1,8 @@
 //! Founding the federation as in real life: the consortium's key, the coordinator, invitations, joining, the signed roster,
 //! the nodes, and the task that each site approves by its digest.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use serde::Deserialize;
 
@@ -153,6 +155,9 @@ impl Federation {
         screen.step("task", format!("{short}… submitted: model, plans and budget named by digest"));
         for site in &self.sites {
             stage.call(&["client", "approve", &submitted.task, "--dir", site])?;
+            if data == Data::Banks {
+                small_chunks(stage, site)?;
+            }
             let transcript = format!("{site}/transcript");
             let mut words = vec!["client", "run", "--dir", site];
             if *site == self.measured {
@@ -168,25 +173,28 @@ impl Federation {
     }
 }
 
+/// The banks' updates are so small that they would leave in one piece, and could not be caught half-way.
+fn small_chunks(stage: &Stage, site: &str) -> anyhow::Result<()> {
+    set_key(&stage.path(site).join("client.toml"), "chunk_bytes", "1024")
+}
+
 /// For the histogram at the end the coordinator keeps what it would otherwise forget after a round.
 fn keep_masked_updates(stage: &Stage) -> anyhow::Result<()> {
-    let path = stage.path("coordinator/coordinator.toml");
-    let text = std::fs::read_to_string(&path)?;
-    let changed: Vec<&str> = text
+    set_key(&stage.path("coordinator/coordinator.toml"), "keep_masked_updates", "true")
+}
+
+/// Sets a key of a settings file that has it already, commented out or not, as a person would in an editor.
+fn set_key(path: &Path, key: &str, value: &str) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(path)?;
+    let is_key = |line: &str| {
+        line.trim_start_matches(['#', ' ']).split('=').next().is_some_and(|k| k.trim() == key)
+    };
+    anyhow::ensure!(text.lines().any(is_key), "{} has no key {key}", path.display());
+    let changed: Vec<String> = text
         .lines()
-        .map(|l| {
-            if l.trim_start_matches(['#', ' ']).starts_with("keep_masked_updates") {
-                "keep_masked_updates = true"
-            } else {
-                l
-            }
-        })
+        .map(|l| if is_key(l) { format!("{key} = {value}") } else { l.to_owned() })
         .collect();
-    let mut changed = changed.join("\n") + "\n";
-    if !changed.contains("keep_masked_updates = true") {
-        changed = format!("keep_masked_updates = true\n{changed}");
-    }
-    Ok(std::fs::write(path, changed)?)
+    Ok(std::fs::write(path, changed.join("\n") + "\n")?)
 }
 
 fn start_relay(stage: &Stage, dealt: &Dealt, port: u16, partition: u16) -> anyhow::Result<Relay> {

@@ -19,8 +19,6 @@ use super::stage::{Relay, Stage};
 use crate::commands::view::TaskView;
 use crate::exit::{Exit, fail};
 
-/// Bytes a second on the line of a site whose upload shall be caught half-way.
-const SLOW_LINE: u64 = 24_000;
 /// How often status is looked at while a fault waits for its moment.
 const LOOK: Duration = Duration::from_millis(15);
 /// How long the supervisor waits before it starts again what died.
@@ -34,6 +32,8 @@ pub(crate) struct FaultPlan {
     pub(crate) site: (String, u32),
     /// Round in which the coordinator is killed, and the site whose line is slow meanwhile.
     pub(crate) coordinator: (u32, String),
+    /// Bytes a second on a line whose upload shall be caught half-way.
+    pub(crate) slow_line: u64,
 }
 
 /// How the training ended.
@@ -170,7 +170,7 @@ impl Follower<'_> {
         let (name, round) = plan.site.clone();
         match self.site {
             Fault::Waiting if view.round >= round => {
-                self.relay.slow(&name, SLOW_LINE)?;
+                self.relay.slow(&name, plan.slow_line)?;
                 self.site = Fault::Armed;
             }
             Fault::Armed => {
@@ -202,7 +202,7 @@ impl Follower<'_> {
         let (round, slow) = plan.coordinator.clone();
         match self.coordinator {
             Fault::Waiting if self.site == Fault::Done && view.round >= round => {
-                self.relay.slow(&slow, SLOW_LINE)?;
+                self.relay.slow(&slow, plan.slow_line)?;
                 self.coordinator = Fault::Armed;
             }
             Fault::Armed if view.phase == "reporting" && view.accepted >= 1 => {

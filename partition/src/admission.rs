@@ -1,0 +1,188 @@
+//! What a request must be before it may wait: its version served, its range legal, its boundary of the cut's own shapes.
+//!
+//! Everything a peer sends is judged here, once; what passes cannot fail for its shape later. A refusal has a stable code and
+//! costs nobody else anything. It holds no queue and no clock. Start at [`admit`].
+
+use std::sync::Arc;
+
+use koinon_model::codec::{Activation, Codec, CodecError};
+use koinon_model::tensor::Boundary;
+use koinon_proto::{Digest, Millis, limits, wire};
+
+use crate::batcher::Key;
+use crate::models::{Models, Served};
+
+/// A request that may wait for its batch.
+pub struct Admitted {
+    /// The peer's number for it.
+    pub request: u64,
+    /// What it can share a batch with.
+    pub key: Key,
+    /// The version that it runs on, also when another is added meanwhile.
+    pub served: Arc<Served>,
+    /// The tensors, batch dimension first.
+    pub boundary: Boundary,
+    /// Bytes that it came as.
+    pub bytes: usize,
+    /// When its answer is of no more use.
+    pub expires: Option<Millis>,
+}
+
+/// Judges one activation.
+///
+/// # Errors
+/// A rejection: `too_large`, `unknown_version`, `illegal_range`, `raw_input`, `wrong_shape`, `too_many_rows`.
+pub fn admit(
+    models: &Models,
+    rows_max: usize,
+    now: Millis,
+    activation: wire::Activation,
+) -> Result<Admitted, wire::Rejection> {
+    let bytes = activation.boundary.len();
+    if bytes > limits::BOUNDARY_BYTES_MAX {
+        let most = limits::BOUNDARY_BYTES_MAX;
+        return Err(rejection(
+            "too_large",
+            format!("{bytes} bytes; at most {most} are taken at once"),
+        ));
+    }
+    let version = Digest::try_from(activation.version.as_slice())
+        .map_err(|_| rejection("unknown_version", "a version is named by 32 bytes".into()))?;
+    let served = models.get(&version).ok_or_else(|| {
+        let detail = format!(
+            "version {} is not served here; ask which are, or pull the newer one",
+            version.short()
+        );
+        rejection("unknown_version", detail)
+    })?;
+    let (from, to) = (activation.from, activation.to);
+    let (Some(cut), Some(_)) = (served.cut(from), served.cut(to).filter(|_| from < to)) else {
+        let nodes = served.engine.spec().n_nodes();
+        return Err(rejection(
+            "illegal_range",
+            format!("nodes {from}..{to} are no part of a model of {nodes} nodes"),
+        ));
+    };
+    if cut.is_raw() {
+        return Err(rejection(
+            "raw_input",
+            format!("a raw input crosses at {from}; it is never taken"),
+        ));
+    }
+    let boundary = Activation::decode(&activation.boundary, cut, rows_max).map_err(|e| {
+        let code =
+            if matches!(e, CodecError::Rows { .. }) { "too_many_rows" } else { "wrong_shape" };
+        rejection(code, e.to_string())
+    })?;
+    let expires = (activation.deadline_ms > 0).then(|| now + Millis::from(activation.deadline_ms));
+    Ok(Admitted {
+        request: activation.request,
+        key: Key { version: version.0, from, to },
+        served,
+        boundary,
+        bytes,
+        expires,
+    })
+}
+
+/// The answer of one request on the wire, uncompressed: answers are small and exact.
+///
+/// # Errors
+/// A rejection `not_finite` when the model's answer is no number.
+pub fn answer(served: &Served, to: u32, boundary: &Boundary) -> Result<Vec<u8>, wire::Rejection> {
+    let cut = served.cut(to).ok_or_else(|| rejection("illegal_range", "no such cut".into()))?;
+    Activation::encode(cut, boundary, Codec::F32)
+        .map(Activation::into_bytes)
+        .map_err(|e| rejection("not_finite", e.to_string()))
+}
+
+/// A rejection with a stable code.
+pub(crate) fn rejection(code: &str, mut detail: String) -> wire::Rejection {
+    while detail.len() > limits::DETAIL_BYTES_MAX {
+        detail.pop();
+    }
+    wire::Rejection { code: code.into(), detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use koinon_model::cut::Cut;
+    use koinon_model::params::Params;
+    use koinon_model::spec::{CheckedSpec, ModelSpec};
+    use koinon_model::tensor::Tensor;
+    use proptest::prelude::*;
+
+    fn spec() -> CheckedSpec {
+        let text = r#"{"name":"m","inputs":[{"name":"x","shape":[3]}],"nodes":[
+            {"name":"fc1","op":{"linear":{"units":4}},"inputs":["x"]},
+            {"name":"act","op":"relu","inputs":["fc1"]},
+            {"name":"fc2","op":{"linear":{"units":1}},"inputs":["act"]}]}"#;
+        ModelSpec::from_json(text.as_bytes()).unwrap().check().unwrap()
+    }
+
+    fn models() -> (Models, Digest) {
+        let spec = spec();
+        let params = Params::init(&spec, 1).to_safetensors(spec.layout()).unwrap();
+        let models = Models::default();
+        let version = models.add(spec.canonical(), &params).unwrap();
+        (models, version)
+    }
+
+    fn activation(version: Digest, from: u32, to: u32, rows: usize) -> wire::Activation {
+        let cut = Cut::at(&spec(), 1).unwrap();
+        let tensor = Tensor::new(vec![rows, 4], vec![0.5; rows * 4]).unwrap();
+        let boundary = Boundary::new(vec![tensor]).unwrap();
+        let boundary = Activation::encode(&cut, &boundary, Codec::F32).unwrap().into_bytes();
+        wire::Activation {
+            request: 1,
+            version: version.0.to_vec(),
+            from,
+            to,
+            deadline_ms: 0,
+            boundary,
+        }
+    }
+
+    #[test]
+    fn a_good_request_is_admitted_and_answered_like_the_whole_model() {
+        let (models, version) = models();
+        let admitted = admit(&models, 64, 0, activation(version, 1, 3, 2)).ok().unwrap();
+        let out = admitted.served.engine.forward(1..3, &admitted.boundary).unwrap();
+        assert!(answer(&admitted.served, 3, &out).is_ok());
+    }
+
+    #[test]
+    fn each_fault_has_its_code() {
+        let (models, version) = models();
+        let code = |a: wire::Activation| admit(&models, 64, 0, a).err().map(|r| r.code);
+        let good = activation(version, 1, 3, 2);
+        assert_eq!(
+            code(wire::Activation { version: vec![1; 32], ..good.clone() }).unwrap(),
+            "unknown_version"
+        );
+        assert_eq!(
+            code(wire::Activation { version: vec![], ..good.clone() }).unwrap(),
+            "unknown_version"
+        );
+        assert_eq!(code(activation(version, 3, 1, 2)).unwrap(), "illegal_range");
+        assert_eq!(code(activation(version, 1, 9, 2)).unwrap(), "illegal_range");
+        assert_eq!(code(activation(version, 0, 3, 2)).unwrap(), "raw_input");
+        assert_eq!(code(activation(version, 1, 3, 65)).unwrap(), "too_many_rows");
+        assert_eq!(
+            code(wire::Activation { boundary: vec![0; 7], ..good.clone() }).unwrap(),
+            "wrong_shape"
+        );
+        let huge = vec![0; limits::BOUNDARY_BYTES_MAX + 1];
+        assert_eq!(code(wire::Activation { boundary: huge, ..good }).unwrap(), "too_large");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(boundary in prop::collection::vec(any::<u8>(), 0..200), from in 0u32..5, to in 0u32..5) {
+            let (models, version) = models();
+            let request = wire::Activation { boundary, ..activation(version, from, to, 1) };
+            let _ = admit(&models, 64, 0, request);
+        }
+    }
+}
