@@ -94,15 +94,15 @@ pub(crate) fn unpack(packed: &[u8], bits: u32, limit: usize) -> Vec<u64> {
     let (mut pending, mut held) = (0u128, 0u32);
     let mut words = Vec::new();
     for byte in packed {
+        if words.len() == limit {
+            break;
+        }
         pending |= u128::from(*byte) << held;
         held += 8;
-        if held >= bits {
+        while held >= bits && words.len() < limit {
             words.push(u64::try_from(pending & mask).expect("words have at most 63 bits"));
             pending >>= bits;
             held -= bits;
-            if words.len() == limit {
-                break;
-            }
         }
     }
     words

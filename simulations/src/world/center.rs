@@ -1,6 +1,6 @@
 //! What happens at the coordinator's machine.
 
-use super::{Happening, Machine, World};
+use super::{Happening, Machine, SETTLE_MS, World};
 use crate::hub::Interrupted;
 use crate::network::Direction;
 use koinon_coordinator::event::{Effect, Event};
@@ -18,6 +18,8 @@ impl World {
             Err(e) => {
                 let what = format!("cannot recover from its own journal: {e}");
                 self.checker.violation(now, "coordinator", what);
+                // Nothing can go on from here.
+                self.ended_ms = Some(now.saturating_sub(SETTLE_MS));
             }
         }
         self.queue.push(now, Happening::Operate);
