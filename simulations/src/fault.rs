@@ -41,6 +41,10 @@ pub struct FaultSettings {
     pub lying_coordinator: f64,
     /// What a lying coordinator draws its lie from.
     pub coordinator_lies: Vec<CoordinatorLie>,
+    /// Share of seeds in which the operator cancels the task under way, 0..=1.
+    pub cancel: f64,
+    /// When, least and greatest.
+    pub cancel_ms: [Millis; 2],
     /// After this time of the run nothing more goes wrong.
     pub until_ms: Millis,
 }
@@ -60,6 +64,8 @@ impl Default for FaultSettings {
             site_lies: Vec::new(),
             lying_coordinator: 0.0,
             coordinator_lies: Vec::new(),
+            cancel: 0.0,
+            cancel_ms: [10_000, 60_000],
             until_ms: 600_000,
         }
     }
@@ -105,6 +111,8 @@ impl FaultSettings {
         check_share("faults.full_disk", self.full_disk)?;
         check_share("faults.slow_sites", self.slow_sites)?;
         check_share("faults.lying_coordinator", self.lying_coordinator)?;
+        check_share("faults.cancel", self.cancel)?;
+        check_range("faults.cancel_ms", self.cancel_ms)?;
         check_range("faults.restart_ms", self.restart_ms)?;
         check_range("faults.full_disk_ms", self.full_disk_ms)?;
         let kinds = |key: &str, lies: bool, none: bool| {
@@ -128,6 +136,8 @@ pub struct FaultPlan {
     pub site_lies: BTreeMap<usize, SiteLie>,
     /// The coordinator's lie.
     pub coordinator_lie: Option<CoordinatorLie>,
+    /// When the operator cancels the task.
+    pub cancel_ms: Option<Millis>,
 }
 
 impl FaultPlan {
@@ -142,6 +152,8 @@ impl FaultPlan {
             }
         }
         let lies = rng.random_bool(settings.lying_coordinator);
+        let cancels = rng.random_bool(settings.cancel);
+        let cancel_ms = cancels.then(|| draw(&mut rng, settings.cancel_ms));
         let coordinator_lie = settings.coordinator_lies.choose(&mut rng).copied().filter(|_| lies);
         FaultPlan {
             settings: settings.clone(),
@@ -151,6 +163,7 @@ impl FaultPlan {
             slow,
             site_lies,
             coordinator_lie,
+            cancel_ms,
         }
     }
 

@@ -419,6 +419,8 @@ const KEYS: &[&str] = &[
     "site_lies",
     "lying_coordinator",
     "coordinator_lies",
+    "cancel",
+    "cancel_ms",
     "until_ms",
 ];
 

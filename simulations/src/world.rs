@@ -21,7 +21,8 @@ use crate::planted::Planted;
 use crate::queue::Queue;
 use crate::scenario::SiteSettings;
 use crate::site::Site;
-use koinon_coordinator::event::Answer;
+use koinon_client::participant::PhaseName;
+use koinon_coordinator::event::{Answer, codes};
 use koinon_proto::{Digest, Millis, SessionId, wire};
 use rand_chacha::ChaCha20Rng;
 
@@ -55,6 +56,8 @@ pub(crate) enum Happening {
     HubTick,
     /// The operator does the next thing that is not done yet.
     Operate,
+    /// The operator wants the task cancelled.
+    Cancel,
     /// A connection reaches the coordinator.
     HubConnected { site: usize, connection: u64 },
     /// The coordinator notices that a connection is gone.
@@ -93,6 +96,7 @@ struct Operator {
     blobs: Vec<Vec<u8>>,
     published: bool,
     task: Option<Digest>,
+    cancelled: bool,
     refused: Option<String>,
 }
 
@@ -109,6 +113,24 @@ impl World {
         }
         let now = self.queue.now();
         self.checker.finish(now);
+        self.everybody_heard(now);
+    }
+
+    /// Long after the end no site may still wait for something. A coordinator that lies can keep
+    /// the end from its sites; that is its right to stop a round.
+    fn everybody_heard(&mut self, now: Millis) {
+        if self.hub_liar.is_some() {
+            return;
+        }
+        for site in 0..self.sites.len() {
+            let Some(core) = &self.sites[site].core else { continue };
+            let status = core.status();
+            if status.connected && status.phase != PhaseName::Idle {
+                let (name, phase) = (self.sites[site].name().to_string(), status.phase.word());
+                let what = format!("is still {phase} long after the task has ended");
+                self.checker.violation(now, name, what);
+            }
+        }
     }
 
     /// The time of the run.
@@ -126,6 +148,7 @@ impl World {
             Happening::HubStarts => self.hub_starts(now),
             Happening::HubTick => self.hub_tick(now),
             Happening::Operate => self.operate(now),
+            Happening::Cancel => self.cancel(now),
             Happening::HubConnected { site, connection } => {
                 self.hub_connected(now, site, connection);
             }
@@ -201,7 +224,10 @@ impl World {
         match answer {
             Ok(Answer::RosterPublished { .. }) => self.operator.published = true,
             Ok(Answer::Submitted { task }) => self.operator.task = Some(task),
+            Ok(Answer::Cancelled(_)) => self.operator.cancelled = true,
             Ok(_) => {}
+            // The task was over before the operator's word came.
+            Err(rejection) if rejection.code == codes::TASK_ENDED => self.operator.cancelled = true,
             Err(rejection) => self.operator.refused = Some(rejection.to_string()),
         }
     }

@@ -46,6 +46,17 @@ impl World {
         self.queue.push(now.saturating_add(OPERATE_MS), Happening::Operate);
     }
 
+    pub(super) fn cancel(&mut self, now: Millis) {
+        if self.operator.cancelled || self.ended_ms.is_some() {
+            return;
+        }
+        if let (Some(task), Some(_)) = (self.operator.task, &self.hub.core) {
+            self.note(now, || "operator cancels".to_owned());
+            self.hub_event(now, Event::Cancel { task, reply: 3 });
+        }
+        self.queue.push(now.saturating_add(OPERATE_MS), Happening::Cancel);
+    }
+
     pub(super) fn hub_connected(&mut self, now: Millis, site: usize, connection: u64) {
         if self.hub.core.is_none() {
             return;

@@ -78,6 +78,7 @@ impl World {
                 blobs: material.blobs(),
                 published: false,
                 task: None,
+                cancelled: false,
                 refused: None,
             },
             settings: settings.sites.clone(),
@@ -90,6 +91,9 @@ impl World {
             faults,
         };
         world.add_sites(run, &seeds, &manifest, consortium.public())?;
+        if let Some(at) = world.faults.cancel_ms {
+            world.queue.push(START_MS + at, Happening::Cancel);
+        }
         world.add_liars(&seeds, names);
         world.planted = run.planted.map(|bug| planted(bug, names, &coordinator, &seeds));
         Ok(world)
