@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use koinon_aggregation::roster::Role;
 use koinon_proto::id::Millis;
@@ -34,10 +34,11 @@ use self::outlet::Outlet;
 pub use self::outlet::{INFERENCE_LEDGER_FILE, LEDGER_FILE};
 use self::report::ReportFile;
 use self::rounds::Rounds;
-use self::state::StateFolder;
+use self::state::{Found, StateFolder};
 use self::status::StatusFile;
 use self::worker::{SendTrainer, Worker};
 use crate::egress::{Transcript, TranscriptFolder};
+use crate::ledger::file;
 use crate::participant::{HEARTBEAT_MS, Participant, Setup};
 
 mod backoff;
@@ -173,9 +174,6 @@ fn start(
     let policy = control::read_policy(&config.policy)?;
     let target = config.coordinator.target()?;
     let (state, found) = StateFolder::open(&config.state)?;
-    if found.restored {
-        tracing::warn!("the state was copied from elsewhere: its sessions are not resumed");
-    }
     let outlet = Outlet::open(&config.ledger, policy.clone(), transcript(options)?)?;
     let min_version = policy.protocol.min_version;
     let coordinator = keys.pins().coordinator.clone().ok_or_else(|| {
@@ -190,8 +188,7 @@ fn start(
         heartbeat_ms: options.heartbeat_ms,
         chunk_bytes: config.chunk_bytes,
     };
-    let participant =
-        Participant::new(setup, found.durable, found.vector).map_err(NodeError::Site)?;
+    let participant = resume(setup, found, &config.ledger.join(LEDGER_FILE))?;
     let (inputs, queue) = mpsc::channel(INPUTS_WAITING_MAX);
     let (current, channel) = watch::channel(None);
     let daemon = Daemon {
@@ -232,6 +229,19 @@ fn start(
     Ok(tokio::spawn(rounds.run()))
 }
 
+/// The participant as it was left, unless what is on the disk is a copy or older than the ledger.
+fn resume(setup: Setup, found: Found, ledger: &Path) -> Result<Participant, NodeError> {
+    let mut participant =
+        Participant::new(setup, found.durable, found.vector).map_err(NodeError::Site)?;
+    let text = file::read(ledger).map_err(|e| NodeError::Site(e.into()))?;
+    participant.check_ledger(&text).map_err(NodeError::Site)?;
+    if found.restored {
+        tracing::warn!("the state was copied from elsewhere: its session is not resumed");
+        participant.leave_session();
+    }
+    Ok(participant)
+}
+
 fn transcript(options: &Options) -> Result<Option<Box<dyn Transcript + Send>>, NodeError> {
     let Some(folder) = &options.transcript else { return Ok(None) };
     let transcript = TranscriptFolder::new(folder.clone())
@@ -239,16 +249,11 @@ fn transcript(options: &Options) -> Result<Option<Box<dyn Transcript + Send>>, N
     Ok(Some(Box::new(transcript)))
 }
 
-/// The connection's last bytes (its goodbye) are counted before the last status is written.
+/// Waits until all connections said goodbye and closed, so that their last bytes are counted.
 async fn settle(counters: &Counters) {
-    let mut last = counters.totals();
-    for _ in 0..20 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let now = counters.totals();
-        if now == last {
-            return;
-        }
-        last = now;
+    let end = Instant::now() + CLOSING;
+    while counters.open() > 0 && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

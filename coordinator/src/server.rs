@@ -76,7 +76,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
     let (identity, authority) = init::secrets(&config)?;
-    let _lock = lock_folder(&config.state)?;
+    let lock = lock_folder(&config.state)?;
     let state = |e: String| ServerError::State(format!("{}: {e}", config.state.display()));
     let blobs = Blobs::open(&config.state.join("blobs")).map_err(|e| state(e.to_string()))?;
     let (journal, records) = SqliteJournal::open(&config.state.join("journal.sqlite"))
@@ -96,6 +96,7 @@ pub async fn run(
         journal,
         blobs: blobs.clone(),
         keep_masked_updates: config.keep_masked_updates,
+        lock,
     };
     let (driver, mut driver_ended) = driver::start(parts)?;
     let authority = Arc::new(authority);
@@ -122,9 +123,12 @@ pub async fn run(
     tracing::info!("stopping");
     let _ = stop.send(());
     driver.stop().await;
-    drop(driver);
-    let _ = tokio::time::timeout(DRAIN, serving).await;
-    Ok(())
+    let _ = tokio::time::timeout(DRAIN, &mut serving).await;
+    driver.end().await;
+    match driver_ended.await {
+        Ok(result) => result,
+        ended => Err(driver_failure(ended)),
+    }
 }
 
 fn serve(

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use koinon_client::node::NodeError;
 use koinon_coordinator::server::config;
+use koinon_proto::Digest;
 use koinon_tests::{Cluster, CoordinatorNode, Relay, Shape, Task, eventually};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -25,18 +26,7 @@ fn a_coordinator_killed_while_sites_train_goes_on_with_the_same_round() {
 
 #[test]
 fn a_coordinator_killed_while_reporting_loses_nothing_that_it_accepted() {
-    // One site's connection can be cut, so that the round waits for it in Reporting.
-    let settings = "chunk_bytes = 1024".to_owned();
-    let mut cluster = Cluster::shaped(&Shape { sites: 5, settings, ask: false });
-    let relay = Relay::start(cluster.coordinator.address());
-    redirect(&cluster, 4, &relay);
-    cluster.start_sites();
-    let task = cluster.operator.submit(&Task::new(5, 1, 2_000));
-    let site = &cluster.sites[4];
-    site.wait("an upload is under way", LONG, |status| {
-        status.upload.as_ref().is_some_and(|upload| upload.acknowledged >= 1)
-    });
-    relay.close();
+    let (mut cluster, relay, task) = uploading(4);
     let before = cluster.operator.wait(task, "the other four are accepted", LONG, |status| {
         status.phase == "reporting" && status.accepted == 4
     });
@@ -55,24 +45,58 @@ fn a_coordinator_killed_while_reporting_loses_nothing_that_it_accepted() {
 
 #[test]
 fn a_site_killed_in_the_middle_of_its_upload_goes_on_where_it_was() {
-    let settings = "chunk_bytes = 1024".to_owned();
-    let mut cluster = Cluster::shaped(&Shape { sites: 5, settings, ask: false });
-    cluster.start_sites();
-    let task = cluster.operator.submit(&Task::new(5, 1, 2_000));
-    cluster.sites[2].wait("an upload is under way", LONG, |status| {
-        status
-            .upload
-            .as_ref()
-            .is_some_and(|upload| upload.acknowledged >= 1 && upload.acknowledged < upload.total)
-    });
+    let (mut cluster, relay, task) = uploading(2);
     cluster.sites[2].kill();
-    std::thread::sleep(Duration::from_millis(200));
+    relay.open();
     cluster.sites[2].start();
     let done = cluster.operator.wait_done(task, LONG);
     assert_eq!(done.abandoned, 0, "{done:?}");
     let first = done.history.iter().find(|round| round.round == 1).unwrap();
     assert_eq!(first.participants, 5);
     cluster.stop();
+}
+
+#[test]
+fn a_site_whose_folder_was_copied_sits_the_round_out_and_goes_on_with_the_next() {
+    let (mut cluster, relay, task) = uploading(2);
+    cluster.sites[2].kill();
+    relay.open();
+    // The same bytes in new files: what a backup gives back.
+    let state = cluster.sites[2].dir.join("state");
+    for name in ["participant.state", "vector.state"] {
+        let bytes = std::fs::read(state.join(name)).unwrap();
+        std::fs::write(state.join("copy"), bytes).unwrap();
+        std::fs::rename(state.join("copy"), state.join(name)).unwrap();
+    }
+    cluster.sites[2].start();
+    let before =
+        cluster.operator.wait(task, "the others are accepted", LONG, |status| status.accepted == 4);
+    assert_eq!(before.phase, "reporting");
+    cluster.sites[2].wait("it is back and in no round", LONG, |status| {
+        status.connected && status.phase == "idle"
+    });
+    cluster.sites[2].stop().unwrap();
+    cluster.coordinator.stop().unwrap();
+}
+
+/// A cluster in the middle of round 1, in which one site's upload is held back after its first
+/// chunks.
+fn uploading(site: usize) -> (Cluster, Relay, Digest) {
+    let shape = Shape { sites: 5, chunk_bytes: Some(1024), ..Shape::default() };
+    let mut cluster = Cluster::shaped(&shape);
+    let relay = Relay::start(cluster.coordinator.address());
+    redirect(&cluster, site, &relay);
+    cluster.gate.close();
+    cluster.start_sites();
+    let task = cluster.operator.submit(&Task::new(5, 1, 2_000));
+    eventually("all train", LONG, || (cluster.gate.waiting() == 5).then_some(()));
+    relay.hold_after(24_000);
+    cluster.gate.open();
+    cluster.sites[site].wait("an upload is under way", LONG, |status| {
+        let upload = status.upload.as_ref();
+        upload.is_some_and(|u| u.acknowledged >= 1 && u.acknowledged < u.total)
+    });
+    (cluster, relay, task)
 }
 
 #[test]
@@ -111,12 +135,10 @@ fn a_damaged_journal_is_refused_with_its_place() {
     let state = cluster.coordinator.dir.join("state");
     let path = state.join("journal.sqlite");
     let mut bytes = std::fs::read(&path).unwrap();
-    let at = bytes
-        .windows(20)
-        .rposition(|w| w == b"roster_published\":{\"b" as &[u8])
-        .or_else(|| bytes.windows(6).rposition(|w| w == b"at_ms\""));
-    let at = at.expect("records are text");
-    bytes[at + 1] ^= 1;
+    // The first digit of the first epoch: still a record, but not the one that the next entry names.
+    let name = b"\"epoch\":";
+    let at = bytes.windows(name.len()).rposition(|window| window == name).unwrap() + name.len();
+    bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
     std::fs::write(&path, bytes).unwrap();
     let error = cluster.coordinator.try_start().unwrap_err();
     assert_eq!(error.exit_code(), 7, "{error}");

@@ -32,11 +32,11 @@ fn a_task_is_trained_to_its_end_and_every_byte_is_accounted_for() {
     assert_eq!(done.state, "done", "{done:?}");
     assert_eq!(done.round, 3);
     assert!(seen.len() > 3, "a watch shows progress");
-    assert_eq!(done.history.iter().filter(|round| round.outcome == "committed").count(), 4);
+    assert_eq!(done.history.iter().filter(|round| round.outcome == "committed").count(), 5);
     let versions = cluster.operator.versions();
     assert!(versions.iter().any(|version| version.digest == done.version));
     for site in &cluster.sites {
-        site.wait("all rounds committed", LONG, |status| status.rounds_done == 4);
+        site.wait("all rounds committed", LONG, |status| status.rounds_done == 5);
     }
     cluster.stop();
 

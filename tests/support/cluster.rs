@@ -26,8 +26,8 @@ use crate::trainer::{Gate, Steady};
 pub struct Shape {
     /// How many sites.
     pub sites: usize,
-    /// Added to every site's `client.toml`, before its tables.
-    pub settings: String,
+    /// Every site's `chunk_bytes`, if not the usual.
+    pub chunk_bytes: Option<usize>,
     /// Added to every site's `policy.toml`; tasks are approved unless this says otherwise.
     pub ask: bool,
 }
@@ -209,7 +209,11 @@ fn settle_in(dir: &Path, shape: &Shape) {
     let path = dir.join("client.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let text = text.replace("proxy = \"environment\"", "proxy = \"none\"");
-    std::fs::write(&path, format!("{}\n{text}", shape.settings)).unwrap();
+    let text = match shape.chunk_bytes {
+        Some(bytes) => text.replace("chunk_bytes = 16384", &format!("chunk_bytes = {bytes}")),
+        None => text,
+    };
+    std::fs::write(&path, text).unwrap();
     if !shape.ask {
         let path = dir.join("policy.toml");
         let text = std::fs::read_to_string(&path).unwrap();

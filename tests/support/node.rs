@@ -198,7 +198,12 @@ impl SiteNode {
         limit: Duration,
         mut so: impl FnMut(&NodeStatus) -> bool,
     ) -> NodeStatus {
-        eventually(&format!("{}: {what}", self.name), limit, || self.status().filter(&mut so))
+        eventually(&format!("{}: {what}", self.name), limit, || {
+            if let Some(Ok(Err(error))) = self.running.as_ref().map(|node| node.ended.try_recv()) {
+                panic!("{} ended: {error}", self.name);
+            }
+            self.status().filter(&mut so)
+        })
     }
 }
 

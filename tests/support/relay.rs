@@ -20,6 +20,8 @@ struct Counts {
     down: AtomicU64,
     connections: AtomicU64,
     closed: AtomicBool,
+    /// What goes up stops after so many bytes; 0 = never.
+    limit: AtomicU64,
 }
 
 impl Relay {
@@ -66,7 +68,13 @@ impl Relay {
     }
 
     pub fn open(&self) {
+        self.counts.limit.store(0, Ordering::SeqCst);
         self.counts.closed.store(false, Ordering::SeqCst);
+    }
+
+    /// Lets only so many more bytes up; connections stay open and what comes later waits.
+    pub fn hold_after(&self, bytes: u64) {
+        self.counts.limit.store(self.up() + bytes, Ordering::SeqCst);
     }
 
     #[must_use]
@@ -84,10 +92,15 @@ fn pass(near: TcpStream, far: TcpStream, counts: &Arc<Counts>) {
         let _ = from.set_read_timeout(Some(std::time::Duration::from_millis(20)));
         let _ = to.set_nodelay(true);
         thread::spawn(move || {
-            let mut buffer = [0; 16 * 1024];
+            let mut buffer = [0; 4 * 1024];
             loop {
                 if counts.closed.load(Ordering::SeqCst) {
                     break;
+                }
+                let limit = counts.limit.load(Ordering::SeqCst);
+                if up && limit > 0 && counts.up.load(Ordering::SeqCst) >= limit {
+                    thread::sleep(std::time::Duration::from_millis(5));
+                    continue;
                 }
                 let n = match from.read(&mut buffer) {
                     Ok(0) => break,

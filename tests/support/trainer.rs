@@ -10,7 +10,7 @@ use koinon_model::contribution::{FieldChoice, FieldSpec, RoundKind, fields};
 const ROWS: f64 = 40.0;
 const VALIDATION: f64 = 10.0;
 
-/// Holds training until it is opened, so that a test knows where a round is.
+/// Holds training rounds until it is opened, so that a test knows where a round is.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<State>, Condvar)>);
 
@@ -69,7 +69,9 @@ pub const STEP: f64 = 1.0 / 1024.0;
 
 impl Trainer for Steady {
     fn work(&mut self, job: &Job, stop: &dyn Fn() -> bool) -> Result<Work, WorkError> {
-        self.gate.pass(stop)?;
+        if job.kind == RoundKind::Train {
+            self.gate.pass(stop)?;
+        }
         let encoding = &job.manifest.encoding;
         let choice = FieldChoice {
             update_bound: encoding.update_bound,
@@ -97,7 +99,9 @@ fn values(field: &FieldSpec, rows: f64) -> Vec<f64> {
         "update" => vec![STEP; field.len],
         "loss" => vec![0.5; field.len],
         "val_loss" => vec![VALIDATION * 0.5; field.len],
-        "rows" => vec![rows; field.len],
+        "rows" | "numbers.count" => vec![rows; field.len],
+        "numbers.squares" => vec![rows / 4.0; field.len],
+        "labels.count" => first(rows),
         "val_rows" => vec![VALIDATION; field.len],
         "val_correct" => vec![6.0; field.len],
         "val_pos" => first(4.0),

@@ -23,6 +23,7 @@ struct Inner {
     handshake_written: AtomicU64,
     handshake_read: AtomicU64,
     connections: AtomicU64,
+    open: AtomicU64,
 }
 
 /// One reading of [`Counters`]; every figure is bytes but `connections`.
@@ -53,6 +54,12 @@ impl Counters {
         }
     }
 
+    /// Sockets that are not closed yet: until there are none, the totals may grow.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.0.open.load(Ordering::Acquire)
+    }
+
     /// Notes that a connection is open and what opening it cost.
     fn opened(&self, written: u64, read: u64) {
         self.0.handshake_written.fetch_add(written, Ordering::Relaxed);
@@ -72,6 +79,7 @@ pub(crate) struct Counted<S> {
 
 impl<S> Counted<S> {
     pub(crate) fn new(inner: S, counters: Counters) -> Self {
+        counters.0.open.fetch_add(1, Ordering::AcqRel);
         Self { inner, counters, written: 0, read: 0 }
     }
 
@@ -83,6 +91,12 @@ impl<S> Counted<S> {
     fn wrote(&mut self, n: usize) {
         self.written += n as u64;
         self.counters.0.written.fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+impl<S> Drop for Counted<S> {
+    fn drop(&mut self) {
+        self.counters.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

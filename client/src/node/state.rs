@@ -1,9 +1,10 @@
 //! What the participant must remember over a restart: two sealed files and a lock.
 //!
 //! A file is sealed to its place on this disk: its header names its own inode and time of birth,
-//! which no copy has. A folder restored from a backup is therefore noticed and its sessions are not
-//! resumed: their one-time keys may have been used since. A snapshot of a whole machine cannot be
-//! noticed from inside; `docs/operate.md` says so. Deliberately no idea of what the bytes mean.
+//! which no copy has. A folder restored from a backup is therefore noticed, even when the ledger was
+//! restored with it, and its session is not resumed: its one-time keys may have been used since. A
+//! snapshot of a whole machine cannot be noticed from inside. Deliberately no idea of what the bytes
+//! mean.
 //! Start at [`StateFolder::open`].
 
 use std::fs::{self, File, Metadata};
@@ -32,7 +33,7 @@ pub struct Found {
     pub durable: Option<Zeroizing<Vec<u8>>>,
     /// The masked update of the current session.
     pub vector: Option<Vec<u8>>,
-    /// Whether something was there but copied from elsewhere, and therefore was discarded.
+    /// Whether the files were copied here from elsewhere: then no session may be resumed.
     pub restored: bool,
 }
 
@@ -61,17 +62,13 @@ impl StateFolder {
     }
 
     fn read(&self) -> Result<Found, NodeError> {
-        let durable = unseal(&self.participant())?;
-        let vector = unseal(&self.vector())?;
-        if matches!(durable, Unsealed::Elsewhere) || matches!(vector, Unsealed::Elsewhere) {
-            self.drop_vector()?;
-            remove(&self.participant())?;
-            return Ok(Found { restored: true, ..Found::default() });
-        }
+        let (durable, here) = unseal(&self.participant())?;
+        let (vector, vector_here) = unseal(&self.vector())?;
+        let restored = !(here && vector_here);
         Ok(Found {
-            durable: durable.bytes().map(Zeroizing::new),
-            vector: vector.bytes(),
-            restored: false,
+            durable: durable.map(Zeroizing::new),
+            vector: vector.filter(|_| !restored),
+            restored,
         })
     }
 
@@ -109,21 +106,6 @@ impl StateFolder {
     }
 }
 
-enum Unsealed {
-    Absent,
-    Elsewhere,
-    Here(Vec<u8>),
-}
-
-impl Unsealed {
-    fn bytes(self) -> Option<Vec<u8>> {
-        match self {
-            Self::Here(bytes) => Some(bytes),
-            Self::Absent | Self::Elsewhere => None,
-        }
-    }
-}
-
 fn seal(path: &Path, bytes: &[u8]) -> Result<(), NodeError> {
     files::replace_with(path, Readers::Owner, |file| {
         let (place, birth) = place(&file.metadata()?);
@@ -138,14 +120,15 @@ fn seal(path: &Path, bytes: &[u8]) -> Result<(), NodeError> {
     .map_err(|e| NodeError::State(format!("{} cannot be written: {e}", path.display())))
 }
 
-fn unseal(path: &Path) -> Result<Unsealed, NodeError> {
+/// The content of a sealed file, if there is one, and whether it is where it was written.
+fn unseal(path: &Path) -> Result<(Option<Vec<u8>>, bool), NodeError> {
     let fail = |e: io::Error| NodeError::State(format!("{} cannot be read: {e}", path.display()));
     let Some(bytes) = files::read(path).map_err(fail)?.map(Zeroizing::new) else {
-        return Ok(Unsealed::Absent);
+        return Ok((None, true));
     };
     let damaged = || {
         NodeError::State(format!(
-            "{} is damaged; delete it to give up the round that was running (it is repeated with new keys)",
+            "{} is damaged and is not used: a site that forgot what it said could say it differently; leave, and join again in a new folder",
             path.display()
         ))
     };
@@ -154,10 +137,8 @@ fn unseal(path: &Path) -> Result<Unsealed, NodeError> {
         return Err(damaged());
     }
     let (place, birth) = place(&fs::metadata(path).map_err(fail)?);
-    if header[16..24] != place.to_le_bytes() || header[24..40] != birth.to_le_bytes() {
-        return Ok(Unsealed::Elsewhere);
-    }
-    Ok(Unsealed::Here(body.to_vec()))
+    let here = header[16..24] == place.to_le_bytes() && header[24..40] == birth.to_le_bytes();
+    Ok((Some(body.to_vec()), here))
 }
 
 /// What no copy of a file shares with it: inode number and time of birth in nanoseconds.
@@ -207,14 +188,17 @@ mod tests {
         folder.persist(b"session").unwrap();
         let backup = fs::read(folder.participant()).unwrap();
         folder.persist(b"later").unwrap();
+        folder.persist_vector(&Digest([1; 32]), b"masked").unwrap();
         fs::write(dir.path().join("restored"), &backup).unwrap();
         fs::rename(dir.path().join("restored"), folder.participant()).unwrap();
         drop(folder);
         let (folder, found) = StateFolder::open(dir.path()).unwrap();
-        assert!(found.restored && found.durable.is_none());
-        assert!(!folder.participant().exists());
+        assert!(found.restored, "also when nobody wrote since");
+        assert_eq!(found.durable.unwrap().as_slice(), b"session", "what was left stays known");
+        assert!(found.vector.is_none());
+        folder.persist(b"without the session").unwrap();
         drop(folder);
-        assert!(!StateFolder::open(dir.path()).unwrap().1.restored, "noticed once");
+        assert!(!StateFolder::open(dir.path()).unwrap().1.restored);
     }
 
     #[test]

@@ -69,6 +69,14 @@ pub(super) fn resume(
 }
 
 impl Participant {
+    /// Leaves the session that the state is in, for good: to be called where the state was copied here
+    /// from elsewhere, since nobody knows what its keys said after the copy was made. What was left or
+    /// opened before stays known.
+    pub fn leave_session(&mut self) {
+        self.durable.active = None;
+        self.phase = Phase::Idle;
+    }
+
     /// Compares the state with the ledger of this site (`text`: its whole lines). To be called after
     /// [`Participant::new`] and before the first event, wherever there is a ledger.
     ///

@@ -6,6 +6,7 @@
 //! process with it: starting again recovers. Deliberately no decisions here. Start at [`start`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,13 +38,35 @@ type Look = Box<dyn FnOnce(&Coordinator) + Send>;
 pub(super) type Frames = mpsc::Sender<Result<wire::CoordinatorFrame, Status>>;
 
 enum Command {
-    Connected { site: SiteId, connection: u64, frames: Frames, ended: oneshot::Sender<()> },
-    Disconnected { site: SiteId, connection: u64 },
-    Frame { site: SiteId, connection: u64, frame: wire::SiteFrame },
-    Ask { event: Box<dyn FnOnce(u64) -> Event + Send>, asked: Asked },
+    Connected {
+        site: SiteId,
+        connection: u64,
+        frames: Frames,
+        ended: oneshot::Sender<()>,
+    },
+    Disconnected {
+        site: SiteId,
+        connection: u64,
+    },
+    Frame {
+        site: SiteId,
+        connection: u64,
+        frame: wire::SiteFrame,
+    },
+    Ask {
+        event: Box<dyn FnOnce(u64) -> Event + Send>,
+        asked: Asked,
+    },
     Look(Look),
-    Certificate { issued: Box<(Digest, Millis)>, member: Member, done: oneshot::Sender<()> },
+    Certificate {
+        issued: Box<(Digest, Millis)>,
+        member: Member,
+        done: oneshot::Sender<()>,
+    },
+    /// Ends all streams; calls that are still running are answered.
     Stop,
+    /// Ends the driver.
+    End,
 }
 
 /// What the handlers hold. Every method fails with [`Gone`] once the driver has ended.
@@ -125,6 +148,11 @@ impl Handle {
         let _ = self.send(Command::Stop).await;
     }
 
+    /// Ends the driver after what was sent to it before.
+    pub(super) async fn end(&self) {
+        let _ = self.send(Command::End).await;
+    }
+
     /// Counts up whenever the durable state may have changed.
     pub(super) fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
@@ -141,6 +169,8 @@ pub(super) struct Parts {
     pub(super) journal: SqliteJournal,
     pub(super) blobs: Blobs,
     pub(super) keep_masked_updates: bool,
+    /// Held as long as the driver may write.
+    pub(super) lock: File,
 }
 
 /// Starts the driver's thread. It ends when all handles are gone, or with an error, which
@@ -169,6 +199,8 @@ pub(super) fn start(
         asked_count: 0,
         own: VecDeque::new(),
         changed,
+        ended: false,
+        _lock: parts.lock,
     };
     thread::Builder::new()
         .name("driver".into())
@@ -213,6 +245,8 @@ struct Driver {
     /// Events that the driver itself noticed: streams that it had to end.
     own: VecDeque<Event>,
     changed: watch::Sender<u64>,
+    ended: bool,
+    _lock: File,
 }
 
 /// Effects of a batch, sorted by when they may happen.
@@ -259,6 +293,9 @@ impl Driver {
                 self.handle(Event::Tick, &mut batch);
             }
             self.finish(batch)?;
+            if self.ended {
+                break;
+            }
         }
         Ok(())
     }
@@ -307,6 +344,7 @@ impl Driver {
                 let _ = done.send(());
             }
             Command::Stop => self.sites.clear(),
+            Command::End => self.ended = true,
         }
         Ok(())
     }

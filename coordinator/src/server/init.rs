@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use koinon_aggregation::Signer;
 use koinon_aggregation::identity::Identity;
 use koinon_proto::id::{Digest, SiteId};
+use zeroize::Zeroizing;
 
 use super::certificates::Authority;
 use super::config::{self, Config, Public};
@@ -86,7 +87,7 @@ fn fill(dir: &Path, options: &InitOptions) -> Result<Public, ServerError> {
         ca_pem: ca.clone(),
     };
     let public_text = toml::to_string(&public).map_err(|e| ServerError::Setup(e.to_string()))?;
-    let seed = Digest(*identity.to_secret_bytes()).to_string() + "\n";
+    let seed = Zeroizing::new(Digest(*identity.to_secret_bytes()).to_string() + "\n");
     write(dir, "identity.key", &seed, 0o600).map_err(fail)?;
     write(dir, "ca.key", &ca_key, 0o600).map_err(fail)?;
     write(dir, "ca.pem", &ca, 0o644).map_err(fail)?;
@@ -113,12 +114,14 @@ pub(super) fn secrets(config: &Config) -> Result<(Identity, Authority), ServerEr
     })?;
     let authority = Authority::load(&ca, &secret(&config.ca_key)?)
         .map_err(|e| ServerError::Config(e.to_string()))?;
-    Ok((Identity::from_secret_bytes(&seed.0), authority))
+    let seed = Zeroizing::new(seed.0);
+    Ok((Identity::from_secret_bytes(&seed), authority))
 }
 
-fn secret(path: &Path) -> Result<String, ServerError> {
+fn secret(path: &Path) -> Result<Zeroizing<String>, ServerError> {
     let fail = |reason: String| ServerError::Config(format!("{} {reason}", path.display()));
     let text = fs::read_to_string(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
+    let text = Zeroizing::new(text);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
