@@ -40,10 +40,12 @@ fn entropy() -> StdRng {
 /// Logs go to standard error, ids and counts only; `KOINON_LOG` sets how much (`info` unless given).
 #[cfg(any(feature = "client", feature = "coordinator", feature = "partition"))]
 fn log_to_stderr() {
+    use std::io::IsTerminal as _;
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("KOINON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people: in a file they are noise.
+    let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
 }
 
 #[cfg(any(feature = "client", feature = "coordinator", feature = "partition"))]

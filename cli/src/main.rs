@@ -17,14 +17,18 @@ use clap::{Parser, Subcommand};
 
 /// Federated learning and split inference in which raw rows never leave a site.
 ///
-/// Start here: `koinon demo` runs sixteen hospitals on this machine, with kills and all.
-/// By hand, as a consortium would deploy it: see docs/quickstart.md.
+/// One program for all: whoever runs a site, the coordinator, a partition server, or a simulation.
 #[derive(Parser)]
-#[command(name = "koinon", version, propagate_version = true)]
+#[command(name = "koinon", version, after_help = BEGIN)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// What somebody needs who sees the list of commands for the first time.
+const BEGIN: &str = "\
+Begin with `koinon demo`: sixteen hospitals on this machine, with kills and all.
+By hand, as a consortium would deploy it: docs/quickstart.md.";
 
 #[derive(Subcommand)]
 enum Command {

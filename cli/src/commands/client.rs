@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use koinon_client::node::status::NodeStatus;
 use koinon_client::node::{self, NodeError, Options, check, config, control, offers};
-use koinon_client::policy::Policy;
+use koinon_client::policy::{ApprovalDefault, Policy};
 use koinon_proto::{Digest, TaskManifest};
 
 use crate::exit::{Exit, OrExit as _, fail};
@@ -151,6 +151,9 @@ fn offered(dir: &Path) -> anyhow::Result<()> {
     for (digest, m) in found {
         let approved = digest.parse().is_ok_and(|d| policy.approves(&d));
         say(format!("{digest}  {}", if approved { "approved" } else { "not approved" }));
+        if let Err(refusal) = policy.check_task(&m) {
+            say(format!("  refused even if approved: {refusal} ({})", refusal.code()));
+        }
         say(format!(
             "  {}: {:?}, {} rounds, {} to {} sites",
             m.name, m.kind, m.rounds, m.cohort.min, m.cohort.max
@@ -169,6 +172,7 @@ fn offered(dir: &Path) -> anyhow::Result<()> {
 
 fn approve(dir: &Path, task: &str) -> anyhow::Result<()> {
     let policy = config::load(dir).or_code(NodeError::exit_code)?.policy;
+    let limits = control::read_policy(&policy).or_code(NodeError::exit_code)?;
     let found = offers_of(dir)?;
     let mut matching = found.iter().filter(|(d, _)| d.starts_with(task));
     let (digest, name) = match (task.parse::<Digest>(), matching.next(), matching.next()) {
@@ -194,6 +198,16 @@ fn approve(dir: &Path, task: &str) -> anyhow::Result<()> {
     };
     control::approve(&policy, &digest, &name).or_code(NodeError::exit_code)?;
     say(format!("approved {digest} in {}", policy.display()));
+    let offer = found.iter().find(|(d, _)| *d == digest.to_string());
+    if let Some(refusal) = offer.and_then(|(_, m)| limits.check_task(m).err()) {
+        let code = refusal.code();
+        say(format!(
+            "but it will not be done: {refusal} ({code}); the limits are in the same file"
+        ));
+    }
+    if limits.approvals.default == ApprovalDefault::Never {
+        say("but it will not be done: approvals.default is \"never\" in the same file");
+    }
     Ok(())
 }
 

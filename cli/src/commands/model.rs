@@ -72,7 +72,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn list(dir: &Path, format: Format) -> anyhow::Result<()> {
-    let versions = Operator::open(dir)?.versions()?;
+    let mut versions = Operator::open(dir)?.versions()?;
+    versions.sort_by(|a, b| (&a.task, a.round).cmp(&(&b.task, b.round)));
     if format == Format::Json {
         return say_json(&versions.iter().map(card).collect::<Vec<_>>());
     }
