@@ -33,7 +33,12 @@ fn round_with(federation: &Federation) -> String {
 fn a_truncated_table_is_refused_by_line() {
     let whole = table(5);
     let report = report_of(&whole[..whole.len() - 8]);
-    assert!(report.contains("data.csv") && report.contains("line 41") && report.contains("cut short"), "{report}");
+    assert!(
+        report.contains("data.csv")
+            && report.contains("last line, 41")
+            && report.contains("cut short"),
+        "{report}"
+    );
 }
 
 #[test]

@@ -11,7 +11,8 @@ fn words_behind(source: &str, mark: &str) -> BTreeSet<String> {
     let word = |rest: &str| rest.split('"').next().unwrap().to_owned();
     let found: BTreeSet<String> = text.split(mark).skip(1).map(word).collect();
     assert!(!found.is_empty(), "{source} has no `{mark}`");
-    let sound = |w: &String| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let sound =
+        |w: &String| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     found.into_iter().filter(sound).collect()
 }
 
@@ -31,7 +32,8 @@ fn every_code_is_explained() {
         codes.extend(words_behind(source, mark));
     }
     assert!(codes.len() > 70, "{codes:?}");
-    let missing: Vec<_> = codes.iter().filter(|code| !page.contains(&format!("`{code}`"))).collect();
+    let missing: Vec<_> =
+        codes.iter().filter(|code| !page.contains(&format!("`{code}`"))).collect();
     assert!(missing.is_empty(), "docs/operate.md does not explain {missing:?}");
 }
 
@@ -39,7 +41,9 @@ fn every_code_is_explained() {
 fn every_exit_code_is_explained() {
     let page = read(&repository().join("docs/operate.md"));
     let source = read(&repository().join("cli/src/exit.rs"));
-    let numbers = source.lines().filter_map(|line| line.split_once(" = ")?.1.strip_suffix(',')?.parse::<u8>().ok());
+    let numbers = source
+        .lines()
+        .filter_map(|line| line.split_once(" = ")?.1.strip_suffix(',')?.parse::<u8>().ok());
     let numbers: Vec<u8> = numbers.collect();
     assert!(numbers.len() >= 9, "{numbers:?}");
     for number in numbers {
@@ -57,8 +61,14 @@ fn every_test_that_a_page_names_exists() {
             if word.ends_with(".rs") {
                 file = read(&repository().join(word));
                 assert!(!file.is_empty(), "{word} does not exist");
-            } else if word.contains('_') && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()) && word != "rows_max" {
-                assert!(file.contains(&format!("fn {word}(")), "no test {word} in the file named before it: {line}");
+            } else if word.contains('_')
+                && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+                && word != "rows_max"
+            {
+                assert!(
+                    file.contains(&format!("fn {word}(")),
+                    "no test {word} in the file named before it: {line}"
+                );
                 seen += 1;
             }
         }
@@ -68,7 +78,14 @@ fn every_test_that_a_page_names_exists() {
 
 #[test]
 fn every_link_leads_somewhere() {
-    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/quickstart.md", "docs/threat-model.md", "docs/operate.md"] {
+    for page in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/quickstart.md",
+        "docs/threat-model.md",
+        "docs/operate.md",
+    ] {
         let path = repository().join(page);
         let text = read(&path);
         assert!(!text.is_empty(), "{page} is missing");
@@ -81,7 +98,10 @@ fn every_link_leads_somewhere() {
                 assert!(anchors(&text).contains(anchor), "{page} has no heading #{anchor}");
                 continue;
             }
-            assert!(path.parent().unwrap().join(file).exists(), "{page} links to {target}, which does not exist");
+            assert!(
+                path.parent().unwrap().join(file).exists(),
+                "{page} links to {target}, which does not exist"
+            );
         }
     }
 }

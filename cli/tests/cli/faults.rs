@@ -24,7 +24,8 @@ fn killed_processes_come_back_and_the_task_ends() {
     }
     let view = federation.wait_for_state(&task, &["done", "failed"]);
     assert_eq!(view["state"], "done", "{view}");
-    let committed = |round: &&serde_json::Value| round["outcome"] == "committed" && round["kind"] == "train";
+    let committed =
+        |round: &&serde_json::Value| round["outcome"] == "committed" && round["kind"] == "train";
     assert_eq!(view["history"].as_array().unwrap().iter().filter(committed).count(), 12, "{view}");
     // Orderly ends, and every ledger holds.
     for node in nodes {
@@ -39,10 +40,14 @@ fn killed_processes_come_back_and_the_task_ends() {
 #[test]
 fn watching_and_cancelling() {
     let federation = Federation::of(5);
-    let task = federation.submit(400);
+    let task = federation.submit(190);
     federation.approve(&task);
     let _nodes = federation.nodes();
-    let watch = Running::start(federation.dir(), "watch", &["task", "watch", &task[..12], "--format", "json"]);
+    let watch = Running::start(
+        federation.dir(),
+        "watch",
+        &["task", "watch", &task[..12], "--format", "json"],
+    );
     federation.wait_for(&task, |view| view["round"].as_u64() >= Some(2));
     assert!(federation.koinon(&["task", "cancel", &task[..12]]).good().contains("cancelled"));
     // A task that ended without a result is exit code 8, and each line before was an object.
@@ -72,7 +77,8 @@ fn on_a_full_disk_nothing_more_leaves_and_later_it_goes_on() {
     let said = read(&federation.path("site-0.log"));
     assert!(said.contains("ledger") || said.contains("cannot be written"), "{said}");
     // Whatever left before is in the ledger, and the ledger holds.
-    let verify = ["client", "ledger", "verify", "--dir", "site-0", "--transcript", "site-0/transcript"];
+    let verify =
+        ["client", "ledger", "verify", "--dir", "site-0", "--transcript", "site-0/transcript"];
     federation.koinon(&verify).good();
     let at_stop = federation.status(&task)["round"].clone();
     assert!(at_stop.as_u64().unwrap() < 30);
@@ -89,7 +95,8 @@ fn a_coordinator_on_a_full_disk_says_nothing_it_cannot_keep() {
     let task = federation.submit(60);
     federation.approve(&task);
     federation.coordinator = None;
-    let full = Running::start_on_a_full_disk(federation.dir(), "full", 160, &["coordinator", "run"]);
+    let full =
+        Running::start_on_a_full_disk(federation.dir(), "full", 160, &["coordinator", "run"]);
     let nodes = federation.nodes();
     assert_eq!(full.ended(), 7, "{}", read(&federation.path("full.log")));
     federation.start_coordinator();

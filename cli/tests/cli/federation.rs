@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{Running, edit, free_port, koinon, read, wait_for_port, wait_until};
+use crate::support::{Running, free_port, koinon, read, wait_for_port, wait_until};
 
 /// The folder of a consortium, and its coordinator while it runs.
 pub(crate) struct Federation {
@@ -23,7 +23,8 @@ impl Federation {
         koinon(folder.path(), &["roster", "init"]).good();
         let listen = format!("127.0.0.1:{port}");
         let key = "consortium/consortium.pub";
-        koinon(folder.path(), &["coordinator", "init", "--listen", &listen, "--consortium", key]).good();
+        koinon(folder.path(), &["coordinator", "init", "--listen", &listen, "--consortium", key])
+            .good();
         let mut federation = Federation { folder, coordinator: None, port, sites: 0 };
         federation.start_coordinator();
         federation
@@ -89,11 +90,9 @@ impl Federation {
         self.koinon(&["task", "new", "task"]).good();
         std::fs::write(dir.join("features.toml"), FEATURES).unwrap();
         std::fs::write(dir.join("model.toml"), MODEL).unwrap();
-        let task = dir.join("task.toml");
-        edit(&task, "rounds = 40", &format!("rounds = {rounds}"));
-        let n = self.sites;
-        edit(&task, "{ min = 8, max = 16, quorum = 12 }", &format!("{{ min = 5, max = {n}, quorum = 5 }}"));
-        edit(&task, "grace_ms = 10000", "grace_ms = 1000");
+        let task = TASK.replace("ROUNDS", &rounds.to_string());
+        let task = task.replace("SITES", &self.sites.to_string());
+        std::fs::write(dir.join("task.toml"), task).unwrap();
     }
 
     /// Submits the tiny task; gives its digest.
@@ -148,7 +147,8 @@ impl Federation {
 
     /// The site's own status.
     pub(crate) fn node_status(&self, site: usize) -> Value {
-        serde_json::from_str(&read(&self.path(&name(site)).join("status.json"))).unwrap_or(Value::Null)
+        serde_json::from_str(&read(&self.path(&name(site)).join("status.json")))
+            .unwrap_or(Value::Null)
     }
 }
 
@@ -203,4 +203,21 @@ inputs = ["fc1"]
 name = "fc2"
 op = { linear = { units = 2 } }
 inputs = ["act1"]
+"#;
+
+const TASK: &str = r#"name = "tiny"
+kind = "train"
+model = "model.toml"
+features = "features.toml"
+training = "training.toml"
+init_from = { fresh = { seed = 7 } }
+seed = 7
+rounds = ROUNDS
+cohort = { min = 5, max = SITES, quorum = 5 }
+budget_ms = 60000
+grace_ms = 1000
+server_optimizer = { average = { learning_rate = 1.0 } }
+encoding = { clip_l2 = 10.0, update_bound = 1.0, frac_bits = 18, rows_max = 128 }
+algorithm = "fed_avg"
+attempts_max = 5
 "#;

@@ -7,7 +7,8 @@ use crate::support::{edit, koinon, read};
 #[test]
 fn a_key_that_others_can_read_is_refused() {
     use crate::support::set_mode;
-    let federation = Federation::of(1);
+    let mut federation = Federation::of(1);
+    federation.coordinator = None;
     for (file, words) in [
         ("coordinator/identity.key", &["coordinator", "run"][..]),
         ("coordinator/ca.key", &["coordinator", "run"]),
@@ -18,11 +19,11 @@ fn a_key_that_others_can_read_is_refused() {
     ] {
         let path = federation.path(file);
         let name = path.file_name().unwrap().to_str().unwrap();
-        // The settings are read before anything listens: the coordinator that runs does not matter.
         set_mode(&path, 0o644);
         federation.koinon(words).fails(3, &[name, "chmod 600"]);
         set_mode(&path, 0o600);
     }
+    federation.start_coordinator();
     federation.koinon(&["task", "list"]).good();
 }
 
@@ -59,18 +60,23 @@ fn a_ledger_that_was_touched_is_found_and_not_continued() {
     let ledger = federation.path("site-0/ledger/ledger.jsonl");
     let verify = ["client", "ledger", "verify", "--dir", "site-0"];
     assert!(federation.koinon(&verify).good().contains("good"));
-    let listed = federation.koinon(&["client", "ledger", "list", "--dir", "site-0", "--format", "json"]).json();
-    assert!(listed["entries"].as_u64().unwrap() >= 2, "joining left nothing in the ledger: {listed}");
+    let listed = federation
+        .koinon(&["client", "ledger", "list", "--dir", "site-0", "--format", "json"])
+        .json();
+    assert!(
+        listed["entries"].as_u64().unwrap() >= 2,
+        "joining left nothing in the ledger: {listed}"
+    );
     let csv = federation.koinon(&["client", "ledger", "export", "--dir", "site-0"]).good();
     assert_eq!(csv.lines().count() as u64, listed["entries"].as_u64().unwrap() + 1);
 
     let whole = read(&ledger);
     edit(&ledger, "\"kind\":\"negotiate\"", "\"kind\":\"hello\"");
-    federation.koinon(&verify).fails(9, &["entry"]);
-    federation.koinon(&["client", "run", "--dir", "site-0"]).fails(7, &["entry"]);
+    federation.koinon(&verify).fails(9, &["line 2", "changed"]);
+    federation.koinon(&["client", "run", "--dir", "site-0"]).fails(7, &["line 2", "changed"]);
     // The first line taken out.
     std::fs::write(&ledger, whole.split_once('\n').unwrap().1).unwrap();
-    federation.koinon(&verify).fails(9, &["entry 0"]);
+    federation.koinon(&verify).fails(9, &["line 1"]);
     std::fs::write(&ledger, "not a ledger\n").unwrap();
     federation.koinon(&verify).fails(9, &[]);
     std::fs::write(&ledger, whole).unwrap();

@@ -16,14 +16,17 @@ fn bad_tokens_are_told_apart_and_make_no_folder() {
     let middle = changed.len() / 2;
     changed[middle] = if changed[middle] == b'a' { b'b' } else { b'a' };
     join(&String::from_utf8(changed).unwrap()).fails(5, &["changed"]);
+    assert!(!federation.path("a").exists(), "a bad token made a folder");
+    // Only the coordinator's clock says what is too late; a new token goes on in the same folder.
     join(&federation.token("client", "a", &["--days", "0"])).fails(5, &["expired", "new"]);
-    assert!(!federation.path("a").exists(), "a refused token made a folder");
 
     // A token joins once, in one folder; repeating it there is no harm.
     assert!(join(&token).good().contains("fingerprint"));
     assert!(join(&token).good().contains("already"));
     federation.koinon(&["join", &token, "--dir", "b"]).fails(5, &["admission_spent"]);
-    federation.koinon(&["roster", "invite", "client", "Not A Name", "--coordinator", "coordinator"]).fails(2, &[]);
+    federation
+        .koinon(&["roster", "invite", "client", "Not A Name", "--coordinator", "coordinator"])
+        .fails(2, &[]);
 }
 
 #[test]
@@ -37,7 +40,9 @@ fn a_coordinator_that_is_away_or_another_is_told_apart() {
     federation.koinon(&join).fails(6, &["not from the consortium's CA"]);
     federation.coordinator = None;
     federation.koinon(&["join", &token, "--dir", "c"]).fails(6, &["cannot be reached"]);
-    federation.koinon(&["join", &token, "--dir", "d", "--address", "no.such.host.invalid:1"]).fails(6, &["resolved", "DNS"]);
+    federation
+        .koinon(&["join", &token, "--dir", "d", "--address", "no.such.host.invalid:1"])
+        .fails(6, &["resolved", "DNS"]);
     // What broke off is taken up again with the same token and folder.
     federation.start_coordinator();
     federation.koinon(&["join", &token, "--dir", "c"]).good();
@@ -50,7 +55,9 @@ fn a_port_in_use_is_named() {
     federation.join("partition", "partition").good();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    federation.koinon(&["partition", "run", "--listen", &address]).fails(6, &[&address, "--listen"]);
+    federation
+        .koinon(&["partition", "run", "--listen", &address])
+        .fails(6, &[&address, "--listen"]);
     // Another port does not help: the folder has one coordinator at a time.
     edit(&federation.path("coordinator/coordinator.toml"), &format!(":{}", federation.port), ":0");
     federation.koinon(&["coordinator", "run"]).fails(7, &["in use by another coordinator"]);
@@ -63,11 +70,19 @@ fn roles_and_revocation_hold() {
     federation.koinon(&["task", "list", "--dir", "site-0"]).fails(5, &["role operator"]);
     federation.koinon(&["client", "run", "--dir", "operator"]).fails(3, &["operator", "client"]);
     let listed = federation.koinon(&["roster", "list", "--format", "json"]).json();
-    assert_eq!(listed["members"].as_array().unwrap().len(), 4, "coordinator, operator, two sites: {listed}");
+    assert_eq!(
+        listed["members"].as_array().unwrap().len(),
+        4,
+        "coordinator, operator, two sites: {listed}"
+    );
 
-    federation.koinon(&["roster", "revoke", "site-9", "--operator", "operator"]).fails(2, &["site-9", "did you mean"]);
+    federation
+        .koinon(&["roster", "revoke", "site-9", "--operator", "operator"])
+        .fails(2, &["site-9", "did you mean"]);
     federation.koinon(&["roster", "revoke", "site-1", "--operator", "operator"]).good();
-    federation.koinon(&["roster", "revoke", "site-1", "--operator", "operator"]).fails(2, &["already"]);
+    federation
+        .koinon(&["roster", "revoke", "site-1", "--operator", "operator"])
+        .fails(2, &["already"]);
     let listed = federation.koinon(&["roster", "list", "--format", "json"]).json();
     assert_eq!(listed["version"], 2);
     assert!(federation.koinon(&["roster", "list"]).good().contains("revoked"));
@@ -76,7 +91,9 @@ fn roles_and_revocation_hold() {
     let asked = federation.join("client", "late");
     assert!(asked.good().contains("joined as client"));
     // Nobody answers the question on an empty input: nothing is signed.
-    federation.koinon(&["roster", "sign", "--operator", "operator"]).fails(130, &["nothing was signed"]);
+    federation
+        .koinon(&["roster", "sign", "--operator", "operator"])
+        .fails(130, &["nothing was signed"]);
     assert!(!federation.koinon(&["roster", "list"]).good().contains("late"));
 }
 
@@ -85,10 +102,15 @@ fn pausing_and_leaving() {
     let federation = Federation::of(1);
     let node = federation.node(0);
     let said = |so: &dyn Fn(&serde_json::Value) -> bool| {
-        wait_until(|| so(&federation.node_status(0)), || read(&federation.path("site-0/status.json")));
+        wait_until(
+            || so(&federation.node_status(0)),
+            || read(&federation.path("site-0/status.json")),
+        );
     };
     said(&|status| status["connected"] == true);
-    assert!(federation.koinon(&["client", "status", "--dir", "site-0"]).good().contains("connected"));
+    assert!(
+        federation.koinon(&["client", "status", "--dir", "site-0"]).good().contains("connected")
+    );
     // One node a folder.
     federation.koinon(&["client", "run", "--dir", "site-0"]).fails(7, &["in use"]);
     federation.koinon(&["client", "check", "--dir", "site-0"]).good();
@@ -101,4 +123,18 @@ fn pausing_and_leaving() {
     federation.koinon(&["client", "leave", "--dir", "site-0", "--yes"]).good();
     assert_eq!(node.ended(), 0);
     federation.koinon(&["client", "run", "--dir", "site-0"]).fails(5, &["has left"]);
+}
+
+#[test]
+fn an_offer_beyond_the_policys_limits_says_so_before_it_is_approved() {
+    let federation = Federation::of(5);
+    let task = federation.submit(201);
+    let node = federation.node(0);
+    let offered = || federation.koinon(&["client", "approve", "--dir", "site-0"]).good();
+    wait_until(|| offered().contains(&task), offered);
+    assert!(offered().contains("too_many_rounds"), "{}", offered());
+    let said = federation.koinon(&["client", "approve", &task[..10], "--dir", "site-0"]).good();
+    assert!(said.contains("too_many_rounds") && said.contains("not be done"), "{said}");
+    federation.koinon(&["client", "approve", "ffff", "--dir", "site-0"]).fails(2, &["ffff"]);
+    assert_eq!(node.terminate(), 0);
 }

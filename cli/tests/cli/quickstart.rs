@@ -25,7 +25,8 @@ fn lines(page: &str) -> Vec<(usize, String)> {
 fn script(page: &str, ports: [(&str, u16); 2]) -> String {
     let mut text = String::from("set -eu\n");
     for (n, line) in lines(page) {
-        let line = ports.iter().fold(line, |line, (port, free)| line.replace(port, &free.to_string()));
+        let line =
+            ports.iter().fold(line, |line, (port, free)| line.replace(port, &free.to_string()));
         text += &format!("echo '== line {n}' >&2\n{line}\n");
     }
     text + "echo '== end' >&2\n"
@@ -42,7 +43,8 @@ fn walk() -> Walked {
     let at = |name: &str| folder.path().join(name);
     std::os::unix::fs::symlink(repository().join("data"), at("data")).unwrap();
     let page = read(&repository().join("docs/quickstart.md"));
-    std::fs::write(at("script"), script(&page, [("7443", free_port()), ("7444", free_port())])).unwrap();
+    std::fs::write(at("script"), script(&page, [("7443", free_port()), ("7444", free_port())]))
+        .unwrap();
     let program = Path::new(KOINON).parent().unwrap().display().to_string();
     let path = format!("{program}:{}", std::env::var("PATH").unwrap_or_default());
     let log = std::fs::File::create(at("log")).unwrap();
@@ -93,7 +95,8 @@ fn the_quickstart_works_as_written() {
     // Nothing is left running: every lock can be had again.
     let place = std::fs::read_dir(walked.folder.path()).unwrap().filter_map(Result::ok);
     let place = place.map(|e| e.path()).find(|p| p.join("consortium").exists()).unwrap();
-    let check = || crate::support::koinon(&place, &["client", "status", "--dir", "hospital-05"]).good();
+    let check =
+        || crate::support::koinon(&place, &["client", "status", "--dir", "hospital-05"]).good();
     wait_until(|| check().contains("stopped"), check);
     answers_agree(&place);
 }
@@ -107,6 +110,11 @@ fn answers_agree(place: &Path) {
     let (local, split) = (parse("local.json"), parse("split.json"));
     assert_eq!(local["rows"], split["rows"], "{local} {split}");
     assert!(split["rows"].as_u64().unwrap() > 0);
+    let origins = split["origins"].as_object().unwrap();
+    assert!(
+        origins.len() == 1 && origins.contains_key("split"),
+        "not answered by the server: {split}"
+    );
     assert!(split["max_abs_diff"].as_f64().unwrap() <= 1e-5, "{split}");
     assert!(split["activation_bytes"].as_u64() < split["raw_bytes"].as_u64(), "{split}");
 }

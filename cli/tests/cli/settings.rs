@@ -18,8 +18,18 @@ fn an_unknown_key_is_refused_with_line_and_nearest_key() {
     federation.koinon(&["task", "new", "task"]).good();
     for (file, right, wrong, words) in [
         ("coordinator/coordinator.toml", "listen =", "lisen =", &["coordinator", "run"][..]),
-        ("site-0/client.toml", "chunk_bytes =", "chunk_byte =", &["client", "run", "--dir", "site-0"]),
-        ("site-0/policy.toml", "rounds_max =", "round_max =", &["client", "run", "--dir", "site-0"]),
+        (
+            "site-0/client.toml",
+            "chunk_bytes =",
+            "chunk_byte =",
+            &["client", "run", "--dir", "site-0"],
+        ),
+        (
+            "site-0/policy.toml",
+            "rounds_max =",
+            "round_max =",
+            &["client", "run", "--dir", "site-0"],
+        ),
         ("partition/partition.toml", "batch_rows =", "batch_row =", &["partition", "run"]),
         ("task/task.toml", "budget_ms =", "budgt_ms =", &["task", "check", "task"]),
         ("task/training.toml", "epochs =", "epoch =", &["task", "check", "task"]),
@@ -66,9 +76,11 @@ fn a_scenario_is_checked_the_same_way() {
     let text = read(&scenario);
     std::fs::write(&scenario, text.replacen("name =", "nmae =", 1)).unwrap();
     let line = line_of(&scenario, "nmae");
-    koinon(dir.path(), &["simulate", "s.toml"]).fails(3, &["s.toml", line.trim_end_matches(':'), "nmae", "name"]);
+    koinon(dir.path(), &["simulate", "s.toml"])
+        .fails(3, &["s.toml", line.trim_end_matches(':'), "nmae", "name"]);
     std::fs::write(&scenario, text).unwrap();
-    koinon(dir.path(), &["simulate", "s.toml", "--set", "task.rouns=2"]).fails(3, &["rouns", "rounds"]);
+    koinon(dir.path(), &["simulate", "s.toml", "--set", "task.rouns=2"])
+        .fails(3, &["rouns", "rounds"]);
     koinon(dir.path(), &["simulate", "s.toml", "--set", "rounds"]).fails(3, &["rounds", "="]);
 }
 
@@ -76,13 +88,13 @@ fn a_scenario_is_checked_the_same_way() {
 fn a_missing_file_is_named_with_who_makes_it() {
     let dir = tempfile::tempdir().unwrap();
     for (words, said) in [
-        (&["coordinator", "run"][..], &["coordinator.toml", "koinon coordinator init"][..]),
+        (&["coordinator", "run"][..], &["coordinator", "koinon coordinator init"][..]),
         (&["coordinator", "init", "--consortium", "none.pub"], &["none.pub", "koinon roster init"]),
         (&["client", "run", "--dir", "none"], &["none", "koinon join"]),
         (&["client", "status", "--dir", "none"], &["none", "koinon join"]),
         (&["client", "ledger", "verify", "--dir", "none"], &["none", "koinon join"]),
         (&["client", "approve", "--dir", "none"], &["none", "koinon join"]),
-        (&["partition", "run"], &["partition.toml", "koinon join"]),
+        (&["partition", "run"], &["partition", "koinon join"]),
         (&["roster", "list"], &["consortium", "koinon roster init"]),
         (&["roster", "sign", "--operator", "operator"], &["consortium", "koinon roster init"]),
         (&["task", "check", "task"], &["task", "koinon task new"]),

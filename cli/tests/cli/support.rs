@@ -77,7 +77,12 @@ impl Running {
 
     /// Starts the program where no file may grow over `kib` KiB, as on a full disk.
     #[cfg(unix)]
-    pub(crate) fn start_on_a_full_disk(dir: &Path, name: &str, kib: u32, words: &[&str]) -> Running {
+    pub(crate) fn start_on_a_full_disk(
+        dir: &Path,
+        name: &str,
+        kib: u32,
+        words: &[&str],
+    ) -> Running {
         let script = format!("ulimit -f {kib}; trap '' XFSZ; exec \"$@\"");
         let mut command = Command::new("bash");
         command.current_dir(dir).args(["-c", &script, "bash", KOINON]).args(words);

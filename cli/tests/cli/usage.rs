@@ -9,7 +9,8 @@ fn a_wrong_word_is_named_with_the_nearest_right_one() {
     koinon(dir.path(), &["task", "lst"]).fails(2, &["lst", "list"]);
     koinon(dir.path(), &["clinet", "run"]).fails(2, &["clinet", "client"]);
     koinon(dir.path(), &["task", "list", "--format", "xml"]).fails(2, &["xml", "text", "json"]);
-    koinon(dir.path(), &["roster", "invite", "clerk", "x"]).fails(2, &["clerk", "client", "operator"]);
+    koinon(dir.path(), &["roster", "invite", "clerk", "x"])
+        .fails(2, &["clerk", "client", "operator"]);
     koinon(dir.path(), &["simulate", "x.toml", "--seeds", "9..3"]).fails(2, &["9..3", "above"]);
     koinon(dir.path(), &["simulate"]).fails(2, &["SCENARIO"]);
     koinon(dir.path(), &[]).fails(2, &["demo", "quickstart"]);
