@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use koinon_aggregation::identity::Identity;
 use koinon_aggregation::roster::SignedRoster;
-use koinon_aggregation::{Members as _, SessionPlan, Signer as _};
+use koinon_aggregation::{Members as _, Signer as _};
 use koinon_proto::wire::to_site::Message;
 use koinon_proto::{Digest, Millis, PROTOCOL, SiteId, envelope, wire};
 use prost::Message as _;
@@ -126,10 +126,7 @@ impl Coordinator {
         let mut out = Out::default();
         let epoch = rng.next_u64().max(1);
         self.decide(&mut out, Change::Booted { epoch });
-        for task in self.state.tasks.values() {
-            let forget = |digest: &Digest| Effect::Forget { digest: *digest };
-            out.rest.extend(task.stale.iter().map(forget));
-        }
+        self.state.order.iter().for_each(|task| self.forget_stale(&mut out, task));
         self.stirred = true;
         self.advance(&mut out, rng);
         out.into_effects()
@@ -143,10 +140,7 @@ impl Coordinator {
         self.now = self.now.max(now);
         let mut out = Out::default();
         match event {
-            Event::Connected { site } => {
-                self.connections.insert(site, Connection::default());
-                self.stirred = true;
-            }
+            Event::Connected { site } => self.on_connected(&mut out, site),
             Event::Disconnected { site } => {
                 self.connections.remove(&site);
                 self.stirred = true;
@@ -269,10 +263,7 @@ impl Coordinator {
         round: &Round,
         find: &dyn Fn(&Digest) -> Option<Vec<u8>>,
     ) -> Result<BTreeMap<String, [u8; 32]>, ReplayError> {
-        let plan = SessionPlan::from_bytes(&round.terms.plan).map_err(|error| {
-            ReplayError::Session { task: round.terms.task, what: error.to_string() }
-        })?;
-        let signed = self.read_roster(&Digest(plan.roster), find)?;
+        let signed = self.read_roster(&round.terms.roster, find)?;
         Ok(keys(&signed, round.terms.cohort.iter()))
     }
 }

@@ -102,8 +102,8 @@ pub enum Effect {
         /// What to answer.
         result: Result<Answer, Rejection>,
     },
-    /// The masked update with this digest is no longer needed. Forgetting twice, or what was never
-    /// there, is harmless.
+    /// The blob with this digest, a masked update or an old state of a server optimizer, is no longer
+    /// needed. Forgetting twice, or what was never there, is harmless; so is keeping it.
     Forget {
         /// Which blob.
         digest: Digest,
@@ -112,6 +112,10 @@ pub enum Effect {
 
 /// A request was done, and what it changed is durable.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for a request, and moved, never kept in numbers"
+)]
 pub enum Answer {
     /// The identity key waits for the next roster; the driver may make a certificate.
     Enrolled {
@@ -216,6 +220,8 @@ pub mod codes {
     /// The task has ended.
     pub const TASK_ENDED: &str = "task_ended";
 
+    /// Outcome: a new roster came while the sites trained; the round begins anew under it.
+    pub const ROSTER_CHANGED: &str = "roster_changed";
     /// Outcome: too few sites can still answer.
     pub const TOO_FEW: &str = "too_few";
     /// Outcome: the round's budget is used up.

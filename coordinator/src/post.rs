@@ -153,8 +153,8 @@ impl Default for Allowance {
 }
 
 impl Allowance {
-    /// Whether one more frame may be read.
-    pub(crate) fn take(&mut self, now: Millis) -> bool {
+    /// Whether something that costs as much as so many frames may be done.
+    pub(crate) fn take(&mut self, now: Millis, frames: u64) -> bool {
         let refill = now.saturating_sub(self.refilled_ms) / REFILL_MS;
         if self.left.saturating_add(refill) >= BURST {
             (self.left, self.refilled_ms) = (BURST, now);
@@ -162,8 +162,8 @@ impl Allowance {
             self.left += refill;
             self.refilled_ms += refill * REFILL_MS;
         }
-        let may = self.left > 0;
-        self.left = self.left.saturating_sub(1);
+        let may = self.left >= frames;
+        self.left -= if may { frames } else { 0 };
         may
     }
 }
@@ -208,12 +208,12 @@ mod tests {
     #[test]
     fn a_flood_is_cut_off_and_forgiven() {
         let mut allowance = Allowance::default();
-        let taken = (0..10_000).filter(|_| allowance.take(1_000_000)).count();
+        let taken = (0..10_000).filter(|_| allowance.take(1_000_000, 1)).count();
         assert_eq!(taken, 256);
-        assert!(!allowance.take(1_000_019));
-        assert!(allowance.take(1_000_020));
-        assert!(!allowance.take(1_000_020));
-        let later = (0..10_000).filter(|_| allowance.take(2_000_000)).count();
+        assert!(!allowance.take(1_000_019, 1));
+        assert!(allowance.take(1_000_020, 1));
+        assert!(!allowance.take(1_000_020, 1));
+        let later = (0..10_000).filter(|_| allowance.take(2_000_000, 1)).count();
         assert_eq!(later, 256, "not more than a burst, however long it was quiet");
     }
 }

@@ -10,10 +10,12 @@
 //! A phase is a file, holds only what it and the phases after it need, and moves only forward. There
 //! is one budget: the last part of it is kept for unmasking, because reveals cannot be repeated, and
 //! waiting for stragglers takes at most a quarter of what is left. Peers' messages are checked by
-//! [`ServerSession`] at once; what was accepted is in the journal verbatim, so that [`Live::rebuild`]
+//! [`koinon_aggregation::ServerSession`] at once; what was accepted is in the journal verbatim, so that [`Live::rebuild`]
 //! gives the same session after a crash. Deliberately not here: which round comes next (`task`), and
 //! what is made of the sum (`material`). Start at [`Round::turn`].
 
+mod answers;
+mod live;
 pub(crate) mod reporting;
 pub(crate) mod selection;
 pub(crate) mod sharing;
@@ -22,17 +24,18 @@ pub(crate) mod unmasking;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use koinon_aggregation::{ServerSession, SessionPlan, threshold};
+use koinon_aggregation::threshold;
 use koinon_model::contribution::RoundKind;
 use koinon_proto::wire::to_site::Message;
 use koinon_proto::{Digest, Millis, SessionId, SiteId, wire};
 use serde::{Deserialize, Serialize};
 
-use crate::error::ReplayError;
 use crate::event::{Rejection, codes};
 use crate::record::{Bytes, Change};
-use crate::upload::Upload;
 
+pub(crate) use live::Live;
+
+use answers::{Answers, Wait};
 use reporting::Reporting;
 use sharing::Sharing;
 use training::Training;
@@ -81,6 +84,8 @@ pub(crate) struct Terms {
     pub(crate) session: SessionId,
     /// The session plan, canonical bytes.
     pub(crate) plan: Bytes,
+    /// The roster whose keys count in the session.
+    pub(crate) roster: Digest,
     pub(crate) version: Option<Digest>,
     pub(crate) fitted: Option<Digest>,
     /// Who was invited.
@@ -122,14 +127,6 @@ pub(crate) enum Phase {
     Sharing(Sharing),
     Reporting(Reporting),
     Unmasking(Unmasking),
-}
-
-/// The private sum and the uploads under way: derived from the journal, and volatile.
-pub(crate) struct Live {
-    pub(crate) session: ServerSession,
-    /// Identity keys of the cohort, as the roster of the plan states them.
-    pub(crate) members: BTreeMap<String, [u8; 32]>,
-    pub(crate) uploads: BTreeMap<SiteId, Upload>,
 }
 
 /// What is to happen next in a round.
@@ -352,119 +349,6 @@ impl Round {
     }
 }
 
-impl Live {
-    /// A session that nobody has entered yet.
-    pub(crate) fn new(
-        plan: SessionPlan,
-        members: BTreeMap<String, [u8; 32]>,
-    ) -> Result<Self, koinon_aggregation::Rejection> {
-        Ok(Self { session: ServerSession::new(plan)?, members, uploads: BTreeMap::new() })
-    }
-
-    /// The session of a round in the journal: all that was accepted is given again.
-    pub(crate) fn rebuild(
-        round: &Round,
-        members: BTreeMap<String, [u8; 32]>,
-        blobs: &dyn Fn(&Digest) -> Option<Vec<u8>>,
-    ) -> Result<Self, ReplayError> {
-        let task = round.terms.task;
-        let broken = move |what: String| ReplayError::Session { task, what };
-        let refused = |rejection: koinon_aggregation::Rejection| broken(rejection.to_string());
-        let plan = SessionPlan::from_bytes(&round.terms.plan)
-            .map_err(|error| broken(error.to_string()))?;
-        let mut live = Self::new(plan, members).map_err(refused)?;
-        match &round.phase {
-            Phase::Training(phase) => live.replay_bundles(&phase.bundles.of).map_err(refused)?,
-            Phase::Sharing(phase) => {
-                live.replay_participants(&phase.bundles).map_err(refused)?;
-                live.replay_shares(&phase.shares.of).map_err(refused)?;
-            }
-            Phase::Reporting(phase) => {
-                live.replay_participants(&phase.bundles).map_err(refused)?;
-                live.replay_shares(&phase.shares).map_err(refused)?;
-                live.session.fix_dealers().map_err(refused)?;
-                live.replay_updates(&phase.updates.of, blobs, task)?;
-            }
-            Phase::Unmasking(phase) => {
-                live.replay_participants(&phase.bundles).map_err(refused)?;
-                live.replay_shares(&phase.shares).map_err(refused)?;
-                live.session.fix_dealers().map_err(refused)?;
-                live.replay_updates(&phase.updates, blobs, task)?;
-                live.session.fix_survivors().map_err(refused)?;
-                live.replay_unmasking(phase).map_err(refused)?;
-            }
-        }
-        Ok(live)
-    }
-}
-
-/// The answers that a phase waits for.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Answers<T> {
-    pub(crate) of: BTreeMap<SiteId, T>,
-    /// When there were enough.
-    pub(crate) quorum_ms: Option<Millis>,
-}
-
-impl<T> Default for Answers<T> {
-    fn default() -> Self {
-        Self { of: BTreeMap::new(), quorum_ms: None }
-    }
-}
-
-/// What [`Answers::wait`] comes to.
-enum Wait {
-    Until(Millis),
-    Over,
-    Hopeless(&'static str),
-}
-
-impl<T> Answers<T> {
-    fn add(&mut self, at_ms: Millis, need: usize, site: &SiteId, answer: T) -> bool {
-        let new = self.of.insert(site.clone(), answer).is_none();
-        if self.of.len() >= need {
-            self.quorum_ms.get_or_insert(at_ms);
-        }
-        new
-    }
-
-    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
-        self.of.values()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.of.len()
-    }
-
-    /// Whether to go on waiting for `sites`: until all have answered, or `need` have and grace has
-    /// passed, or the cutoff.
-    fn wait<'a>(
-        &self,
-        terms: &Terms,
-        declined: &BTreeMap<SiteId, String>,
-        sites: impl Iterator<Item = &'a SiteId>,
-        need: usize,
-        now: Millis,
-    ) -> Wait {
-        let may = |site: &&SiteId| !self.of.contains_key(*site) && !declined.contains_key(*site);
-        let waiting = sites.filter(may).count();
-        let cutoff_ms = terms.cutoff_ms();
-        if self.of.len() + waiting < need {
-            return Wait::Hopeless(codes::TOO_FEW);
-        }
-        if waiting == 0 {
-            return Wait::Over;
-        }
-        let Some(quorum_ms) = self.quorum_ms else {
-            let late = now >= cutoff_ms;
-            return if late { Wait::Hopeless(codes::DEADLINE) } else { Wait::Until(cutoff_ms) };
-        };
-        let left_ms = cutoff_ms.saturating_sub(quorum_ms);
-        let until_ms = quorum_ms.saturating_add(terms.grace_ms.min(left_ms / 4));
-        if now >= until_ms { Wait::Over } else { Wait::Until(until_ms) }
-    }
-}
-
 /// A message that was accepted before: the same again is welcome, another one is not.
 fn repeated(known: &[u8], message: &[u8], what: &str) -> Heard {
     if known == message {
@@ -504,12 +388,4 @@ fn own(site: &SiteId, name: &str) -> Result<(), Rejection> {
         return Ok(());
     }
     Err(Rejection::new(codes::BAD_MESSAGE, "the message speaks for another site"))
-}
-
-impl Live {
-    /// Refuses an index that is not the site's own.
-    fn own_index(&self, site: &SiteId, index: u16) -> Result<(), Rejection> {
-        let name = self.session.participants().nth(usize::from(index)).unwrap_or_default();
-        own(site, name)
-    }
 }

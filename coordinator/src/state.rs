@@ -83,6 +83,7 @@ impl State {
             | Change::Declined { task, .. } => self.tasks.get_mut(task).and_then(|task| {
                 let round = task.round.take()?.apply(record.at_ms, &record.change)?;
                 task.round = Some(round);
+                task.ban(&record.change);
                 Some(())
             }),
         };
@@ -167,6 +168,7 @@ impl State {
             attempt: *attempt,
             session: *session,
             plan: plan.clone(),
+            roster: Digest(stated.roster),
             version: entry.version.filter(|_| !statistics),
             fitted: entry.fitted.filter(|_| !statistics),
             cohort: cohort.iter().cloned().collect(),

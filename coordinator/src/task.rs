@@ -13,14 +13,20 @@
 pub(crate) mod material;
 pub(crate) mod view;
 
+use std::collections::BTreeSet;
+
 use koinon_proto::task::TaskKind;
-use koinon_proto::{Digest, Millis, TaskManifest};
+use koinon_proto::{Digest, Millis, SiteId, TaskManifest};
 use serde::Serialize;
 
 use crate::event::codes;
 use crate::figures::{Figure, Figures};
-use crate::record::Bytes;
+use crate::record::{Bytes, Change};
 use crate::round::{Kind, Round};
+
+/// The aggregation's code of a dealer whose shares give no secret, see
+/// [`koinon_aggregation::OpenError`].
+const FALSE_DEALER: &str = "false_dealer";
 
 /// A task as the journal knows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,8 +55,10 @@ pub(crate) struct Task {
     pub(crate) round: Option<Round>,
     history: Vec<Summary>,
     pub(crate) abandoned: u64,
-    /// Masked updates of the last round that is over: told to the driver again after a crash.
+    /// What only the last round that is over needed: told to the driver again after a crash.
     pub(crate) stale: Vec<Digest>,
+    /// Sites that broke a round in a way that no accident does: not asked again.
+    pub(crate) banned: BTreeSet<SiteId>,
 }
 
 /// How a task ended.
@@ -122,6 +130,7 @@ impl Task {
             history: Vec::new(),
             abandoned: 0,
             stale: Vec::new(),
+            banned: BTreeSet::new(),
         }
     }
 
@@ -191,12 +200,13 @@ impl Task {
         if let (Some(version), Some(validation)) = (round.terms.version, figures.validation) {
             self.measure(version, validation.loss);
         }
+        self.stale = stale(&round);
         match round.terms.kind {
             Kind::Statistics => self.fitted = Some(result),
             Kind::Evaluate => self.evaluated = true,
             Kind::Train => {
                 self.trained = round.terms.round;
-                self.optimizer = optimizer;
+                self.stale.extend(std::mem::replace(&mut self.optimizer, optimizer));
                 if self.version == Some(result) {
                     // The sites will not train twice on the same parameters, and need not.
                     self.stopped = Some("training stopped early: nothing changes any more".into());
@@ -213,12 +223,27 @@ impl Task {
     pub(crate) fn abandon(&mut self, at_ms: Millis, reason: &str) -> Option<Round> {
         let round = self.round.take()?;
         self.spent |= round.spends();
+        self.stale = stale(&round);
+        if reason == codes::ROSTER_CHANGED {
+            // Nobody failed: members who join must not use up a task's attempts.
+            self.attempts = self.attempts.saturating_sub(1);
+        }
         self.last_failure = Some(reason.to_owned());
         self.abandoned += 1;
         let bytes_up = round.updates().iter().map(|update| update.bytes).sum();
         let figures = Figures { bytes_up, ..Figures::default() };
         self.note(&round, at_ms, Err(reason), figures);
         Some(round)
+    }
+
+    /// A dealer that shared out something else than its secret wanted the round to fail.
+    pub(crate) fn ban(&mut self, change: &Change) {
+        match change {
+            Change::Declined { site, code, .. } if code == FALSE_DEALER => {
+                self.banned.insert(site.clone());
+            }
+            _ => {}
+        }
     }
 
     /// The parameters were moved on without a sum: the round may be tried again.
@@ -247,7 +272,6 @@ impl Task {
         outcome: Result<Digest, &str>,
         figures: Figures,
     ) {
-        self.stale = round.updates().iter().map(|update| update.blob).collect();
         self.history.push(Summary {
             kind: round.terms.kind,
             round: round.terms.round,
@@ -259,4 +283,9 @@ impl Task {
             figures,
         });
     }
+}
+
+/// The masked updates of a round.
+fn stale(round: &Round) -> Vec<Digest> {
+    round.updates().iter().map(|update| update.blob).collect()
 }

@@ -201,7 +201,7 @@ impl Coordinator {
         }
     }
 
-    fn abandon(&mut self, out: &mut Out, digest: &Digest, reason: &str) -> bool {
+    pub(super) fn abandon(&mut self, out: &mut Out, digest: &Digest, reason: &str) -> bool {
         let ended = round_of(&self.state.tasks[digest].round);
         self.decide(out, Change::Abandoned { task: *digest, reason: reason.to_owned() });
         self.conclude(out, digest, &ended)
@@ -219,10 +219,15 @@ impl Coordinator {
                 self.post(out, site, message);
             }
         }
-        let forget =
-            |update: crate::round::reporting::Update| Effect::Forget { digest: update.blob };
-        out.rest.extend(ended.updates().into_iter().map(forget));
+        self.forget_stale(out, digest);
         true
+    }
+
+    /// Tells the driver which blobs of the last round nobody needs any more.
+    pub(super) fn forget_stale(&self, out: &mut Out, digest: &Digest) {
+        let stale = self.state.tasks[digest].stale.iter();
+        let unneeded = stale.filter(|blob| !self.needs(blob));
+        out.rest.extend(unneeded.map(|blob| Effect::Forget { digest: *blob }));
     }
 
     /// The parameters are spent: a step on momentum alone, or the task has failed.
@@ -255,13 +260,15 @@ impl Coordinator {
         };
         let busy: BTreeSet<&SiteId> = self.state.rounds().flat_map(|(_, r)| r.inside()).collect();
         let roster = Digest(signed.digest());
+        let banned = &self.state.tasks[digest].banned;
         let mut ready = BTreeSet::new();
         let mut paused_until_ms: Option<Millis> = None;
         for (site, connection) in &self.connections {
             let wanted = connection.check_in.as_ref().is_some_and(|check_in| {
                 check_in.roster == roster && check_in.tasks.contains(digest)
             });
-            if !wanted || busy.contains(site) || self.key_of(site).is_none() {
+            let out = busy.contains(site) || banned.contains(site);
+            if !wanted || out || self.key_of(site).is_none() {
                 continue;
             }
             match connection.pauses.get(digest) {

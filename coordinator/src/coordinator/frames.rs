@@ -4,7 +4,7 @@
 //! Whatever is wrong with it is said in its receipt, and nothing has changed. Start at
 //! [`Coordinator::on_frame`].
 
-use koinon_proto::limits::{CODE_BYTES_MAX, TASKS_MAX};
+use koinon_proto::limits::{CODE_BYTES_MAX, CONNECTIONS_MAX, TASKS_MAX};
 use koinon_proto::mailbox::Accept;
 use koinon_proto::wire::site_frame::Frame;
 use koinon_proto::wire::to_coordinator::Message;
@@ -13,13 +13,16 @@ use prost::Message as _;
 use rand::CryptoRng;
 
 use super::{Coordinator, Out};
-use crate::event::{Rejection, codes};
+use crate::event::{Effect, Rejection, codes};
 use crate::members::signed_by;
-use crate::post::{CheckIn, Post, chunk_receipt};
+use crate::post::{CheckIn, Connection, Post, chunk_receipt};
 use crate::record::Change;
 use crate::round::reporting::Chunk;
 use crate::round::{Phase, Said};
 use crate::state::Outcome;
+
+/// What a hello costs that fills a mailbox anew, in frames.
+const REFILL_COST: u64 = 15;
 
 /// Where a message about a session belongs.
 enum About {
@@ -30,6 +33,15 @@ enum About {
 }
 
 impl Coordinator {
+    /// A new connection begins with nothing; the one before it is gone.
+    pub(super) fn on_connected(&mut self, out: &mut Out, site: SiteId) {
+        self.stirred = true;
+        if self.connections.len() >= CONNECTIONS_MAX && !self.connections.contains_key(&site) {
+            return out.rest.push(Effect::Disconnect { site });
+        }
+        self.connections.insert(site, Connection::default());
+    }
+
     pub(super) fn on_frame(
         &mut self,
         out: &mut Out,
@@ -40,7 +52,7 @@ impl Coordinator {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(site) else { return };
         let chunk = matches!(frame.frame, Some(Frame::Chunk(_)));
-        if !chunk && !connection.allowance.take(now) {
+        if !chunk && !connection.allowance.take(now, 1) {
             return;
         }
         match (frame.frame, &mut connection.post) {
@@ -74,6 +86,9 @@ impl Coordinator {
             same
         });
         if !known {
+            if !connection.allowance.take(self.now, REFILL_COST) {
+                return;
+            }
             connection.check_in = None;
             connection.post = Some(Post::new(rng.next_u64().max(1), hello));
             // What is put in is sent below, after the welcome.

@@ -14,7 +14,7 @@ use super::{Coordinator, Out};
 use crate::event::{Answer, Rejection, codes};
 use crate::members::Members;
 use crate::record::Change;
-use crate::round::Kind;
+use crate::round::{Kind, Phase, Round};
 use crate::task::End;
 use crate::task::material::{Material, named};
 
@@ -48,11 +48,23 @@ impl Coordinator {
             out.blobs.push((roster, bytes));
             self.decide(out, Change::RosterPublished { roster });
             self.stirred = true;
+            self.begin_anew(out);
             self.announce_roster(out, roster, strangers);
         }
         let signed = self.roster.as_ref().expect("it was just put there, or was there already");
         let version = signed.roster().version;
         Ok(Answer::RosterPublished { digest: Digest(signed.digest()), version })
+    }
+
+    /// Sites that still train would find at the end that the keys of their round are of another
+    /// roster: their rounds begin anew. Those further on have what they need of the old one.
+    fn begin_anew(&mut self, out: &mut Out) {
+        let trains = |round: &Round| matches!(round.phase, Phase::Training(_));
+        let rounds = self.state.rounds().filter(|(_, round)| trains(round));
+        let tasks: Vec<Digest> = rounds.map(|(task, _)| *task).collect();
+        for task in tasks {
+            self.abandon(out, &task, codes::ROSTER_CHANGED);
+        }
     }
 
     /// Tells everybody, parts from those who are no members any more, and shows the open tasks to

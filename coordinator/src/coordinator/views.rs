@@ -6,6 +6,7 @@ use koinon_proto::task::TaskManifest;
 use koinon_proto::{Digest, wire};
 
 use super::Coordinator;
+use crate::task::Task;
 use crate::task::material::named;
 use crate::task::view::Presence;
 
@@ -60,6 +61,20 @@ impl Coordinator {
                 .tasks
                 .values()
                 .any(|task| task.fitted == Some(*digest) || named(&task.manifest).contains(digest))
+    }
+
+    /// Whether anything here still needs this blob: what is in the store and not needed, a driver may
+    /// remove when it starts (a blob whose record was never written, for one).
+    #[must_use]
+    pub fn needs(&self, digest: &Digest) -> bool {
+        let state = &self.state;
+        let optimizer = |task: &Task| task.end.is_none() && task.optimizer == Some(*digest);
+        self.serves(digest)
+            || state.tasks.values().any(optimizer)
+            || state.rounds().any(|(_, round)| {
+                let mut updates = round.updates().into_iter();
+                round.terms.roster == *digest || updates.any(|update| update.blob == *digest)
+            })
     }
 
     fn presence(&self, task: &Digest) -> Presence {

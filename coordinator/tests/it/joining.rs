@@ -7,6 +7,7 @@ use koinon_aggregation::roster::Role;
 use koinon_coordinator::{Answer, Event, Rejection};
 use koinon_proto::wire;
 
+use crate::site::Question;
 use crate::world::{World, consortium, manifest, row};
 
 fn invitation(world: &mut World, by: &Identity, expires_ms: u64) -> Invitation {
@@ -146,6 +147,39 @@ fn a_site_that_enrolled_before_the_roster_sees_the_tasks_when_it_is_in() {
     let with = world.next_roster(|members| members.push(row("site-03", Role::Client, &identity)));
     world.publish(with).unwrap();
     assert_eq!(world.run(&task).state, "done");
+    world.check();
+}
+
+#[test]
+fn a_roster_that_comes_while_sites_train_costs_no_attempt() {
+    let mut world = World::new(6, 6);
+    world.site(0).mute.insert(Question::Invite);
+    let mut task = manifest();
+    task.attempts_max = 1;
+    let task = world.submit(&task).unwrap();
+    world.run_until(|world| world.core.status(&task).unwrap().ready == 5);
+    let newcomer = Identity::from_secret_bytes(&[90; 32]);
+    let roster = world.next_roster(|members| members.push(row("site-90", Role::Client, &newcomer)));
+    world.publish(roster).unwrap();
+    world.site(0).mute.clear();
+    let status = world.run(&task);
+    assert_eq!(status.state, "done", "{}", status.reason);
+    let outcomes: Vec<&str> = status.history.iter().map(|round| round.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["roster_changed", "committed", "committed", "committed", "committed"]);
+    world.check();
+}
+
+#[test]
+fn a_roster_that_comes_later_in_a_round_does_not_disturb_it() {
+    let mut world = World::new(6, 7);
+    let task = world.submit(&manifest()).unwrap();
+    world.run_until(|world| world.core.status(&task).unwrap().phase == "reporting");
+    let newcomer = Identity::from_secret_bytes(&[90; 32]);
+    let roster = world.next_roster(|members| members.push(row("site-90", Role::Client, &newcomer)));
+    world.publish(roster).unwrap();
+    world.crash();
+    let status = world.run(&task);
+    assert_eq!((status.state.as_str(), status.abandoned), ("done", 0), "{}", status.reason);
     world.check();
 }
 

@@ -4,6 +4,8 @@
 //! `world` carries frames, keeps the journal and the blobs, lets time pass and crashes the
 //! coordinator between any two effects; `site` is an honest site with switches. The rest are tests.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop at once")]
+
 mod hostile;
 mod joining;
 mod lifecycle;
