@@ -108,7 +108,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut federation = Federation::found(&mut stage, &screen, &dealt)?;
     let task = federation.start_task(&mut stage, &screen, arguments.data, arguments.seed)?;
 
-    let plan = (!arguments.no_faults).then(|| fault_plan(arguments.data, &dealt.sites, task.rounds));
+    let plan =
+        (!arguments.no_faults).then(|| fault_plan(arguments.data, &dealt.sites, task.rounds));
     let followed = follow::follow(&mut stage, &mut federation.relay, &screen, &task.digest, plan)?;
 
     screen.step("referee", "scores all models on the test rows it kept (possible only in a demo)");
