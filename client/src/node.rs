@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use koinon_aggregation::roster::Role;
-use koinon_proto::id::Millis;
+use koinon_proto::id::{Millis, SiteId};
 use rand::rngs::StdRng;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -156,29 +156,13 @@ fn start(
     counters: &Counters,
     (stopped, ended): (watch::Receiver<bool>, Ended),
 ) -> Result<JoinHandle<()>, NodeError> {
-    let keys = KeyStore::open(dir)?;
-    if keys.pins().role != Role::Client {
-        return Err(NodeError::Config(format!(
-            "{} is the folder of a member of role {}, not of a client",
-            dir.display(),
-            keys.pins().role
-        )));
-    }
-    if control::has_left(dir) {
-        return Err(NodeError::Refused(format!(
-            "{}: this site has left; join again in a new folder with a new token",
-            dir.display()
-        )));
-    }
+    let (keys, coordinator) = client(dir)?;
     let config = config::load(dir)?;
     let policy = control::read_policy(&config.policy)?;
     let target = config.coordinator.target()?;
     let (state, found) = StateFolder::open(&config.state)?;
     let outlet = Outlet::open(&config.ledger, policy.clone(), transcript(options)?)?;
     let min_version = policy.protocol.min_version;
-    let coordinator = keys.pins().coordinator.clone().ok_or_else(|| {
-        NodeError::Config("pins.toml names no coordinator: joining is not complete".into())
-    })?;
     let setup = Setup {
         site: keys.pins().name.clone(),
         coordinator: coordinator.clone(),
@@ -227,6 +211,29 @@ fn start(
     let counters = counters.clone();
     let rounds = Rounds { target, keys, outlet, counters, min_version, inputs, current };
     Ok(tokio::spawn(rounds.run()))
+}
+
+/// The keys of a client that has joined and not left, and its coordinator's name.
+fn client(dir: &Path) -> Result<(KeyStore, SiteId), NodeError> {
+    let keys = KeyStore::open(dir)?;
+    let pins = keys.pins();
+    if pins.role != Role::Client {
+        return Err(NodeError::Config(format!(
+            "{} is the folder of a member of role {}, not of a client",
+            dir.display(),
+            pins.role
+        )));
+    }
+    if control::has_left(dir) {
+        return Err(NodeError::Refused(format!(
+            "{}: this site has left; join again in a new folder with a new token",
+            dir.display()
+        )));
+    }
+    let coordinator = pins.coordinator.clone().ok_or_else(|| {
+        NodeError::Config("pins.toml names no coordinator: joining is not complete".into())
+    })?;
+    Ok((keys, coordinator))
 }
 
 /// The participant as it was left, unless what is on the disk is a copy or older than the ledger.

@@ -1,10 +1,10 @@
 //! Nodes that are killed in the middle of a round, and come back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use koinon_client::node::NodeError;
 use koinon_coordinator::server::config;
-use koinon_proto::Digest;
+use koinon_proto::{Digest, wire};
 use koinon_tests::{Cluster, CoordinatorNode, Relay, Shape, Task, eventually};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -97,6 +97,60 @@ fn uploading(site: usize) -> (Cluster, Relay, Digest) {
         upload.is_some_and(|u| u.acknowledged >= 1 && u.acknowledged < u.total)
     });
     (cluster, relay, task)
+}
+
+#[test]
+fn a_coordinator_that_is_stopped_says_goodbye_and_goes_on_later() {
+    let mut cluster = Cluster::start(5);
+    cluster.gate.close();
+    cluster.start_sites();
+    let task = cluster.operator.submit(&Task::new(5, 1, 8));
+    eventually("all train", LONG, || (cluster.gate.waiting() == 5).then_some(()));
+    let start = Instant::now();
+    cluster.coordinator.stop().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    for site in &cluster.sites {
+        site.wait("it says why", LONG, |status| !status.connected && status.problem.is_some());
+    }
+    cluster.gate.open();
+    cluster.coordinator.start();
+    let done = cluster.operator.wait_done(task, LONG);
+    assert_eq!(done.abandoned, 0, "{done:?}");
+    cluster.stop();
+}
+
+#[test]
+fn a_coordinator_that_cannot_write_answers_nothing_more_and_ends() {
+    let mut cluster = Cluster::start(0);
+    let blobs = cluster.coordinator.dir.join("state/blobs");
+    let aside = cluster.coordinator.dir.join("state/aside");
+    std::fs::rename(&blobs, &aside).unwrap();
+    let task = Task::new(5, 1, 8);
+    let upload = wire::TaskUpload { manifest: task.bytes.clone(), blobs: task.blobs.clone() };
+    let answer = cluster.operator.call(async |mut c| c.submit(upload).await);
+    assert!(answer.is_err(), "what is not durable is not confirmed: {answer:?}");
+    let error = cluster.coordinator.ended(LONG).unwrap_err();
+    assert_eq!(error.exit_code(), 7, "{error}");
+    std::fs::rename(&aside, &blobs).unwrap();
+    cluster.coordinator.start();
+    assert!(cluster.operator.status(task.digest()).is_err(), "it never happened");
+    assert_eq!(cluster.operator.submit(&task), task.digest());
+}
+
+#[test]
+fn a_site_that_cannot_write_its_state_says_nothing_and_ends() {
+    let mut cluster = Cluster::start(5);
+    cluster.gate.close();
+    cluster.start_sites();
+    let task = cluster.operator.submit(&Task::new(5, 1, 8));
+    eventually("all train", LONG, || (cluster.gate.waiting() == 5).then_some(()));
+    let state = cluster.sites[1].dir.join("state");
+    std::fs::rename(&state, cluster.sites[1].dir.join("aside")).unwrap();
+    cluster.gate.open();
+    let error = cluster.sites[1].ended(LONG).unwrap_err();
+    assert_eq!(error.exit_code(), 7, "{error}");
+    let status = cluster.operator.status(task).unwrap();
+    assert!(status.ready <= 4, "the site's keys never left: {status:?}");
 }
 
 #[test]

@@ -6,10 +6,12 @@ use std::time::Duration;
 use koinon_aggregation::roster::Role;
 use koinon_client::ledger::verify;
 use koinon_client::node::join::JoinOptions;
+use koinon_client::node::keystore::KeyStore;
 use koinon_client::node::{check, control};
-use koinon_proto::Digest;
-use koinon_tests::cluster::join_token;
+use koinon_proto::{Digest, wire};
+use koinon_tests::cluster::{join_token, now_ms};
 use koinon_tests::{Cluster, Relay, Shape, Task, eventually};
+use tonic::Code;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -164,6 +166,60 @@ fn a_check_finds_a_good_site_good_and_tells_faults_apart() {
     let findings = checked(dir);
     let policy = findings.iter().find(|f| f.area == check::Area::Policy).unwrap();
     assert!(!policy.ok && policy.text.contains("did you mean 'min'"), "{policy:?}");
+}
+
+#[test]
+fn a_certificate_is_renewed_while_the_node_runs() {
+    let mut cluster = Cluster::start(1);
+    let path = cluster.sites[0].dir.join("tls.pem");
+    let before = fs::read_to_string(&path).unwrap();
+    let (_, certificate) = before.split_once('\n').unwrap();
+    let soon = now_ms() + 24 * 3_600_000;
+    fs::write(&path, format!("valid until (Unix ms): {soon}\n{certificate}")).unwrap();
+    cluster.start_sites();
+    let site = &cluster.sites[0];
+    let status = site.wait("it is connected", LONG, |status| status.connected);
+    assert_eq!(status.ledger.by_kind["renew"].messages, 1);
+    let keys = KeyStore::open(&site.dir).unwrap();
+    assert!(!keys.renewal_due(now_ms()).unwrap());
+    let after = fs::read_to_string(&path).unwrap();
+    assert!(!after.contains(certificate.trim()), "it is another certificate for the same key");
+    // The new one is as good as the old one after a restart of the coordinator.
+    cluster.coordinator.stop().unwrap();
+    cluster.coordinator.start();
+    cluster.sites[0].wait("it is back", LONG, |status| status.transport.connections == 3);
+    cluster.stop();
+}
+
+#[test]
+fn a_download_goes_on_from_where_it_was() {
+    let mut cluster = Cluster::start(5);
+    let task = Task::new(5, 1, 30_000);
+    cluster.start_sites();
+    let digest = cluster.operator.submit(&task);
+    let done = cluster.operator.wait_done(digest, LONG);
+    let fetch = |digest: Vec<u8>, offset: u64| {
+        cluster.operator.call(async |mut c| {
+            let mut stream = c.fetch(wire::FetchRequest { digest, offset }).await?.into_inner();
+            let mut bytes = Vec::new();
+            while let Some(chunk) = stream.message().await? {
+                assert_eq!(chunk.offset, offset + bytes.len() as u64);
+                bytes.extend(chunk.data);
+            }
+            Ok(tonic::Response::new(bytes))
+        })
+    };
+    let all = fetch(done.version.clone(), 0).unwrap();
+    assert!(all.len() > 512 * 1024, "several pieces");
+    assert_eq!(Digest::of(&all).0, done.version[..]);
+    let rest = fetch(done.version.clone(), 300_000).unwrap();
+    assert_eq!(rest, all[300_000..]);
+    assert!(fetch(done.version.clone(), all.len() as u64).unwrap().is_empty());
+    let behind = fetch(done.version.clone(), all.len() as u64 + 1).unwrap_err();
+    assert_eq!(behind.code(), Code::OutOfRange);
+    assert_eq!(fetch(vec![7; 32], 0).unwrap_err().code(), Code::NotFound);
+    assert_eq!(fetch(vec![7; 3], 0).unwrap_err().code(), Code::InvalidArgument);
+    cluster.stop();
 }
 
 fn checked(dir: &std::path::Path) -> Vec<check::Finding> {

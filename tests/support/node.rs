@@ -125,6 +125,14 @@ impl CoordinatorNode {
         }
     }
 
+    /// The end of a coordinator that ended by itself.
+    pub fn ended(&mut self, limit: Duration) -> Result<(), ServerError> {
+        let mut running = self.running.take().expect("the coordinator was started");
+        let end = running.ended.recv_timeout(limit).expect("the coordinator ends by itself");
+        running.kill();
+        end
+    }
+
     /// As SIGTERM.
     pub fn stop(&mut self) -> Result<(), ServerError> {
         self.running.take().map_or(Ok(()), |mut running| running.stop())

@@ -46,7 +46,7 @@ pub fn init(options: &InitOptions) -> Result<Public, ServerError> {
             dir.display()
         )));
     }
-    if !options.address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+    if options.address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
         return Err(ServerError::Config(format!(
             "`{}` is not an address that members can dial; write host:port",
             options.address
