@@ -312,7 +312,7 @@ impl World {
     }
 
     fn fate(&mut self) -> u32 {
-        if self.trouble == 0 { 4 } else { self.rng.random_range(0..1000) / self.trouble }
+        self.rng.random_range(0..1000u32).checked_div(self.trouble).unwrap_or(4)
     }
 
     /// Runs until the task has ended.
