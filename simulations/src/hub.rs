@@ -22,10 +22,10 @@ pub(crate) struct Hub {
     pub(crate) connections: BTreeMap<usize, u64>,
     /// When the earliest scheduled tick is due.
     pub(crate) tick_ms: Option<Millis>,
-    /// Records written so far.
-    pub(crate) written: usize,
     /// A restart is next tried on paper at so many records.
     pub(crate) replay_at: usize,
+    /// The journal's records, each read back from the disk when it was durable.
+    journal: Vec<Record>,
     name: SiteId,
     identity: [u8; 32],
     consortium_key: [u8; 32],
@@ -40,6 +40,8 @@ pub(crate) enum Interrupted {
     Crash,
     /// The disk takes no more.
     Full,
+    /// What was written cannot be read back.
+    Unreadable(String),
 }
 
 impl From<DiskFull> for Interrupted {
@@ -62,8 +64,8 @@ impl Hub {
             core: None,
             connections: BTreeMap::new(),
             tick_ms: None,
-            written: 0,
             replay_at: 0,
+            journal: Vec::new(),
             name: setup.name,
             identity: setup.identity,
             consortium_key: setup.consortium_key,
@@ -77,12 +79,12 @@ impl Hub {
     /// being written when the machine stopped and turned out to be kept. Errors are violations: a
     /// coordinator that cannot read its own journal has lost what it promised.
     pub(crate) fn start(&mut self, now: Millis) -> Result<(Vec<Effect>, Vec<Record>), String> {
-        let (records, chain) = self.records()?;
-        let kept = records.get(self.written..).unwrap_or_default().to_vec();
-        self.written = records.len();
-        self.chain = chain;
+        let seen = self.journal.len();
+        (self.journal, self.chain) = (Vec::new(), Chain::default());
+        self.read_on()?;
+        let kept = self.journal.get(seen..).unwrap_or_default().to_vec();
         self.tick_ms = None;
-        let core = self.recovered(records)?;
+        let core = self.recovered()?;
         let effects = self.core.insert(core).boot(now, &mut self.rng);
         Ok((effects, kept))
     }
@@ -117,23 +119,26 @@ impl Hub {
                 self.disk.sync()?;
             }
         }
-        let records: Vec<Record> = effects
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Record(record) if keep(record) => Some(record.clone()),
-                _ => None,
-            })
-            .collect();
-        if !records.is_empty() {
+        let records = effects.iter().filter_map(|effect| match effect {
+            Effect::Record(record) if keep(record) => Some(record),
+            _ => None,
+        });
+        let mut chain = self.chain;
+        let entries: Vec<Vec<u8>> = records.map(|record| stored(&chain.append(record))).collect();
+        let before = self.journal.len();
+        if !entries.is_empty() {
             check()?;
-            let entries = records.iter().map(|record| stored(&self.chain.append(record)));
-            let entries = entries.collect();
             self.disk.append(entries)?;
             check()?;
             self.disk.sync()?;
-            self.written += records.len();
+            self.read_on().map_err(Interrupted::Unreadable)?;
         }
-        Ok(records)
+        Ok(self.journal[before..].to_vec())
+    }
+
+    /// How many records are durable.
+    pub(crate) fn written(&self) -> usize {
+        self.journal.len()
     }
 
     /// The machine stops; what was not synced is kept, lost or torn.
@@ -160,28 +165,28 @@ impl Hub {
 
     /// The durable state's digest as a restart now would find it.
     pub(crate) fn replayed(&self) -> Result<Digest, String> {
-        Ok(self.recovered(self.records()?.0)?.state_digest())
+        Ok(self.recovered()?.state_digest())
     }
 
-    fn records(&self) -> Result<(Vec<Record>, Chain), String> {
-        let mut chain = Chain::default();
-        let mut records = Vec::with_capacity(self.disk.journal().len());
-        for bytes in self.disk.journal() {
+    /// Reads the entries of the journal that were not read yet.
+    fn read_on(&mut self) -> Result<(), String> {
+        for bytes in &self.disk.journal()[self.journal.len()..] {
             let entry = loaded(bytes).ok_or("a journal entry cannot be read")?;
-            records.push(chain.follow(&entry).map_err(|e| e.to_string())?);
+            self.journal.push(self.chain.follow(&entry).map_err(|e| e.to_string())?);
         }
-        Ok((records, chain))
+        Ok(())
     }
 
-    fn recovered(&self, records: Vec<Record>) -> Result<Coordinator, String> {
+    fn recovered(&self) -> Result<Coordinator, String> {
         let setup = Setup {
             name: self.name.clone(),
             identity: Identity::from_secret_bytes(&self.identity),
             consortium_key: self.consortium_key,
         };
-        if records.is_empty() {
+        if self.journal.is_empty() {
             return Ok(Coordinator::new(setup));
         }
+        let records = self.journal.clone();
         Coordinator::recover(setup, records, &|digest| self.blob(digest)).map_err(|e| e.to_string())
     }
 }

@@ -57,7 +57,7 @@ impl Expected {
         if opened.len() != self.words.len() {
             return Some(format!("{} words opened, {} expected", opened.len(), self.words.len()));
         }
-        let wrong = |(word, range): (&i64, &[i64; 2])| !(range[0]..=range[1]).contains(&word);
+        let wrong = |(word, range): (&i64, &[i64; 2])| !(range[0]..=range[1]).contains(word);
         let place = opened.iter().zip(&self.words).position(wrong)?;
         let [low, high] = self.words[place];
         let expected = if low == high { low.to_string() } else { format!("{low}..={high}") };

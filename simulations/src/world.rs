@@ -41,6 +41,8 @@ pub(crate) struct World {
     settings: SiteSettings,
     work_rng: ChaCha20Rng,
     connections: u64,
+    /// A restart is tried on paper after so many records.
+    replay_every: usize,
     start_ms: Millis,
     horizon_ms: Millis,
     /// When the task's end was first seen.

@@ -1,5 +1,7 @@
 //! Scenarios from the folder `scenarios`, run for fewer seeds than by `koinon simulate`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say so and stop")]
+
 use koinon_simulations::report::{Report, summary};
 use koinon_simulations::scenario::Scenario;
 use koinon_simulations::{Bug, Simulation, run_many};

@@ -72,7 +72,9 @@ impl CoordinatorLiar {
             (CoordinatorLie::DigestForOne, Message::Invite(invite)) if victim => {
                 Some(Message::Invite(self.another_digest(invite)))
             }
-            (CoordinatorLie::TwoSurvivorSets, Message::Survivors(mut m)) if site % 2 == 0 => {
+            (CoordinatorLie::TwoSurvivorSets, Message::Survivors(mut m))
+                if site.is_multiple_of(2) =>
+            {
                 m.indices.pop();
                 Some(Message::Survivors(m))
             }

@@ -105,6 +105,10 @@ impl World {
             Ok(records) => self.records_durable(now, &records),
             Err(Interrupted::Crash) => return self.hub_crashes(now, "while writing"),
             Err(Interrupted::Full) => return self.hub_crashes(now, "because its disk is full"),
+            Err(Interrupted::Unreadable(e)) => {
+                let what = format!("the journal cannot be read back: {e}");
+                return self.checker.violation(now, "coordinator", what);
+            }
         }
         for effect in effects {
             if self.faults.coordinator_crashes(self.since_start(now)) {
@@ -182,16 +186,14 @@ impl World {
             self.hub.tick_ms = Some(due);
             self.queue.push(due, Happening::HubTick);
         }
-        if self.hub.written >= self.hub.replay_at {
+        if self.hub.written() >= self.hub.replay_at {
             let running = core.state_digest();
             let replayed = self.hub.replayed();
             self.checker.replayed(now, replayed, running);
-            self.hub.replay_at = self.hub.written + REPLAY_EVERY;
+            self.hub.replay_at = self.hub.written() + self.replay_every;
         }
     }
 }
 
 /// The operator asks again after so long.
 const OPERATE_MS: Millis = 2_000;
-/// A restart is tried on paper after so many records.
-const REPLAY_EVERY: usize = 5;

@@ -84,6 +84,8 @@ impl World {
             settings: settings.sites.clone(),
             work_rng: seeds.stream("work"),
             connections: 0,
+            // Trying a restart costs what the round did so far: for large models now and then.
+            replay_every: if material.spec.layout().len() > 1_000 { 300 } else { 7 },
             start_ms: START_MS,
             horizon_ms: settings.horizon_ms,
             ended_ms: None,
