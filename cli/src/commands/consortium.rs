@@ -14,6 +14,8 @@ use crate::exit::{Exit, OrExit as _, fail};
 const KEY: &str = "consortium.key";
 /// Public half, for the coordinator.
 pub(crate) const PUBLIC: &str = "consortium.pub";
+/// Begins the public file, so that no secret is ever taken for it: both are 64 hex digits.
+const PUBLIC_LABEL: &str = "koinon-consortium-1 ";
 /// What each invitation's token held, so that the joining key can be checked.
 const INVITATIONS: &str = "invitations.json";
 /// The last signed roster, verbatim.
@@ -56,7 +58,7 @@ impl Folder {
         let folder = Folder { dir: dir.into() };
         write_private(&folder.dir.join(KEY), Digest(*secret).to_string().as_bytes())?;
         write_private(&folder.dir.join(INVITATIONS), b"[]")?;
-        fs::write(folder.dir.join(PUBLIC), format!("{}\n", Digest(*public)))
+        fs::write(folder.dir.join(PUBLIC), format!("{PUBLIC_LABEL}{}\n", Digest(*public)))
             .or_exit(Exit::State)?;
         Ok(folder)
     }
@@ -120,6 +122,19 @@ impl Folder {
     pub(crate) fn keep_roster(&self, bytes: &[u8]) -> anyhow::Result<()> {
         replace(&self.dir.join(ROSTER), bytes, 0o644)
     }
+}
+
+/// Reads the public file that [`Folder::create`] wrote.
+#[cfg(feature = "coordinator")]
+pub(crate) fn read_public(path: &Path) -> anyhow::Result<Digest> {
+    let shown = path.display();
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("{shown} cannot be read; `koinon roster init` makes it"))
+        .or_exit(Exit::Config)?;
+    text.strip_prefix(PUBLIC_LABEL).and_then(|hex| hex.trim().parse().ok()).ok_or_else(|| {
+        let what = format!("{shown} is no consortium's public key; give the file {PUBLIC}, and never the secret one");
+        fail(Exit::Config, what)
+    })
 }
 
 /// Refuses a secret that others can read: it may have been copied already.

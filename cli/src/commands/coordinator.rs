@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use koinon_coordinator::server::{self, ServerError, config, init};
-use koinon_proto::{Digest, SiteId};
+use koinon_proto::SiteId;
 
-use crate::exit::{Exit, OrExit as _, fail};
+use crate::exit::{Exit, OrExit as _};
 use crate::output::say;
 
 #[derive(Subcommand)]
@@ -43,13 +43,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Init { dir, name, listen, address, host, consortium } => {
-            let shown = consortium.display().to_string();
-            let text = std::fs::read_to_string(&consortium).map_err(|e| {
-                fail(Exit::Config, format!("{shown}: {e}; `koinon roster init` makes it"))
-            })?;
-            let key: Digest = text.trim().parse().map_err(|_| {
-                fail(Exit::Config, format!("{shown} holds no public key: expected 64 hex digits, as `koinon roster init` writes them"))
-            })?;
+            let key = super::consortium::read_public(&consortium)?;
             let address = address.unwrap_or_else(|| listen.clone());
             let options = init::InitOptions {
                 dir: dir.clone(),

@@ -171,8 +171,10 @@ fn here(a: &Arguments, local: &LocalModel, table: &Table) -> anyhow::Result<()> 
         cells
     ));
     let class = scores.classes.last().map_or("", String::as_str);
+    let label = &local.features().label().column;
     for (i, row) in scores.rows.iter().take(10).enumerate() {
-        say(format!("  row {:<5} {class}: {:.4}", i + 1, row.last().copied().unwrap_or_default()));
+        let score = row.last().copied().unwrap_or_default();
+        say(format!("  row {:<5} {label} = {class}: {score:.4}", i + 1));
     }
     if scores.rows.len() > 10 && a.out.is_none() {
         say("  … all of them with --out FILE");
@@ -197,6 +199,11 @@ fn split(
     .or_exit(Exit::Config)?;
     let (inputs, _) = prepare_inputs(table, local.features(), &fitted).or_exit(Exit::Data)?;
     let nodes = u32::try_from(spec.n_nodes()).or_exit(Exit::Config)?;
+    if !Cut::at(&spec, cut as usize).is_some_and(|cut| cut.is_legal()) {
+        let what =
+            format!("the model cannot be cut at {cut}; `koinon model cuts` shows where it can");
+        return Err(fail(Exit::Usage, what));
+    }
     let placement =
         Placement { from: cut, to: nodes, codec: a.codec.into(), deadline_ms: DEADLINE_MS };
     let request = Request {
@@ -236,13 +243,16 @@ fn tell(got: &Inferred, rows: usize, boundary: &str, raw_bytes: u64, difference:
         say(format!("the partition server: {problem}"));
     }
     for (origin, messages) in &got.origins {
-        say(format!("  answered by {origin}: {messages} messages"));
+        say(format!("  answered by {origin}: {messages} message(s)"));
     }
-    say(format!(
-        "{} bytes of activations left, instead of {} of raw rows; each is in the ledger",
-        thousands(got.activation_bytes),
-        thousands(raw_bytes)
-    ));
+    say(match got.activation_bytes {
+        0 => "nothing left this site: it answered itself".to_owned(),
+        bytes => format!(
+            "{} bytes of activations left, instead of {} of raw rows; each is in the ledger",
+            thousands(bytes),
+            thousands(raw_bytes)
+        ),
+    });
     say(format!("largest difference to the uncut network: {difference:.1e}"));
 }
 

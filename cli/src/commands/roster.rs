@@ -186,6 +186,9 @@ fn sign(dir: &Path, operator: &Path, yes: bool, renew: bool) -> anyhow::Result<(
     }
     for new in &changes {
         say(format!("{:<12} {:<24} {}", new.role, new.name, fingerprint(&new.key)));
+        if let Some(old) = next.members.iter().find(|old| old.name == new.name) {
+            say(format!("{:<12} {:<24} {}", "", "  instead of", fingerprint(&old.key)));
+        }
         next.members.retain(|old| old.name != new.name);
         next.members.push(new.clone());
     }

@@ -92,7 +92,7 @@ fn on_a_full_disk_nothing_more_leaves_and_later_it_goes_on() {
 #[test]
 fn a_coordinator_on_a_full_disk_says_nothing_it_cannot_keep() {
     let mut federation = Federation::of(5);
-    let task = federation.submit(60);
+    let task = federation.submit(12);
     federation.approve(&task);
     federation.coordinator = None;
     let full =

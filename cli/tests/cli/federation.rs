@@ -132,17 +132,19 @@ impl Federation {
     /// Waits until the task's view is as wished.
     #[track_caller]
     pub(crate) fn wait_for(&self, task: &str, so: impl Fn(&Value) -> bool) -> Value {
-        let mut view = Value::Null;
+        let seen = std::cell::RefCell::new(Value::Null);
         let said = || self.coordinator.as_ref().map(Running::said).unwrap_or_default();
         wait_until(
             || {
                 let ran = self.koinon(&["task", "status", task, "--format", "json"]);
-                view = serde_json::from_str(&ran.out).unwrap_or(Value::Null);
-                !view.is_null() && so(&view)
+                let view = serde_json::from_str(&ran.out).unwrap_or(Value::Null);
+                let there = !view.is_null() && so(&view);
+                *seen.borrow_mut() = view;
+                there
             },
-            || format!("{task} does not come so far\n{}", said()),
+            || format!("the task does not come so far: {}\n{}", seen.borrow(), said()),
         );
-        view
+        seen.into_inner()
     }
 
     /// The site's own status.

@@ -93,3 +93,14 @@ fn a_model_folder_that_was_touched_is_found() {
     std::fs::write(dir.path().join("m/card.json"), "{").unwrap();
     koinon(dir.path(), &["model", "verify", "m"]).fails(3, &["card.json"]);
 }
+
+#[test]
+fn a_secret_is_never_taken_for_the_public_key() {
+    let dir = tempfile::tempdir().unwrap();
+    koinon(dir.path(), &["roster", "init"]).good();
+    let init = |key: &str| koinon(dir.path(), &["coordinator", "init", "--consortium", key]);
+    init("consortium/consortium.key").fails(3, &["consortium.key", "consortium.pub"]);
+    assert!(!dir.path().join("coordinator").exists());
+    init("consortium/consortium.pub").good();
+    init("none.pub").fails(3, &["none.pub", "koinon roster init"]);
+}

@@ -88,13 +88,22 @@ fn roles_and_revocation_hold() {
     assert!(federation.koinon(&["roster", "list"]).good().contains("revoked"));
 
     federation.koinon(&["roster", "sign", "--operator", "operator", "--yes"]).good();
-    let asked = federation.join("client", "late");
+    // Whoever takes the place of a member is shown beside it.
+    federation.join("client", "late").good();
+    federation.koinon(&["roster", "sign", "--operator", "operator", "--yes"]).good();
+    let token = federation.token("client", "late", &[]);
+    federation.koinon(&["join", &token, "--dir", "later"]).good();
+    let sign = ["roster", "sign", "--operator", "operator", "--yes", "--renew"];
+    let said = federation.koinon(&sign).good();
+    assert!(said.contains("instead of") && said.contains("valid until"), "{said}");
+
+    let asked = federation.join("client", "newest");
     assert!(asked.good().contains("joined as client"));
     // Nobody answers the question on an empty input: nothing is signed.
     federation
         .koinon(&["roster", "sign", "--operator", "operator"])
         .fails(130, &["nothing was signed"]);
-    assert!(!federation.koinon(&["roster", "list"]).good().contains("late"));
+    assert!(!federation.koinon(&["roster", "list"]).good().contains("newest"));
 }
 
 #[test]

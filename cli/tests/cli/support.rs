@@ -137,12 +137,12 @@ impl Drop for Running {
     }
 }
 
-/// Waits up to half a minute for something to be so.
+/// Waits up to a minute for something to be so.
 #[track_caller]
 pub(crate) fn wait_until(mut so: impl FnMut() -> bool, otherwise: impl Fn() -> String) {
     let start = Instant::now();
     while !so() {
-        assert!(start.elapsed() < Duration::from_secs(30), "{}", otherwise());
+        assert!(start.elapsed() < Duration::from_secs(60), "{}", otherwise());
         std::thread::sleep(Duration::from_millis(25));
     }
 }
