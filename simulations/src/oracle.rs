@@ -64,6 +64,11 @@ impl Expected {
         Some(format!("word {place} of the sum is {}, expected {expected}", opened[place]))
     }
 
+    /// The least that a word may have become: at most a rounding below what it is.
+    pub(crate) fn least(&self, place: usize) -> i64 {
+        self.words.get(place).map_or(0, |word| word[0])
+    }
+
     /// The word itself where there is only one possibility.
     pub(crate) fn exact(&self, place: usize) -> Option<i64> {
         self.words.get(place).filter(|word| word[0] == word[1]).map(|word| word[0])

@@ -25,7 +25,7 @@ fn assert_clean(report: &Report) {
 }
 
 /// Only what a liar does goes wrong.
-const NOTHING_ELSE: [&str; 9] = [
+const NOTHING_ELSE: [&str; 10] = [
     "network.drop=0",
     "network.duplicate=0",
     "network.reorder=0",
@@ -34,9 +34,10 @@ const NOTHING_ELSE: [&str; 9] = [
     "faults.site_crash=0",
     "faults.coordinator_crash=0",
     "faults.full_disk=0",
+    "faults.cancel=0",
     "task.attempts_max=2",
 ];
-const HONEST: [&str; 2] = ["faults.lying_sites=0", "faults.lying_coordinator=0"];
+const HONEST: [&str; 3] = ["faults.lying_sites=0", "faults.lying_coordinator=0", "faults.cancel=0"];
 
 #[test]
 fn a_quiet_task_goes_through() {
@@ -114,6 +115,17 @@ fn a_lying_coordinator_gets_nothing() {
             // Who lies to one site loses that site; who lies to half of them loses the round.
             assert_eq!(report.state == "done", commits, "{lie}: {}", report.reason);
         }
+    }
+}
+
+#[test]
+fn a_cancelled_task_ends_at_once_and_everywhere() {
+    let sets = ["faults.lying_coordinator=0", "faults.cancel=1", "faults.cancel_ms=[8000,20000]"];
+    let scenario = scenario("faults.toml", &sets);
+    for report in run_many(&scenario, 0..4, 2, assert_clean).unwrap() {
+        assert_eq!(report.state, "cancelled", "seed {}", report.seed);
+        // The operator asks again until a crashed coordinator is back; then there is the settling.
+        assert!(report.virtual_ms < 20_000 + 60_000, "{}", report.virtual_ms);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What leaves a site: masked words, signatures, reveals.
 
 use super::Checker;
-use crate::oracle::{Expected, unpack};
+use crate::oracle::unpack;
 use crate::uniform::Uniformity;
 use koinon_proto::wire::to_coordinator::Message;
 use koinon_proto::{Digest, Millis, SessionId, wire};
@@ -91,17 +91,22 @@ impl Checker {
         let bits = u32::from(invited.plan.encoding.bits());
         let packed: Vec<u8> = upload.chunks.values().flatten().copied().collect();
         let words = unpack(&packed, bits, WORDS_MAX.min(expected.len()));
-        let masks = masks(&words, expected, bits);
+        let modulus = (1u64 << bits) - 1;
+        let mask = |place: usize| {
+            words[place].wrapping_sub(expected.least(place).cast_unsigned()) & modulus
+        };
+        // A mask plus a rounding is as uniform as the mask.
         let mut test = Uniformity::default();
-        masks.iter().for_each(|mask| test.add(*mask, bits));
+        (0..words.len()).for_each(|place| test.add(mask(place), bits));
+        let exact = (0..words.len()).filter(|place| expected.exact(*place).is_some());
+        let start: Vec<u64> = exact.take(FINGERPRINT).map(mask).collect();
         self.uniform.merge(&test);
-        self.counts.words_tested += masks.len() as u64;
+        self.counts.words_tested += words.len() as u64;
         if let Some(worst) = test.violation() {
             let what = format!("the mask is not uniform (chi-square {worst:.0})");
             self.violation(now, place.clone(), what);
         }
-        if masks.len() >= FINGERPRINT {
-            let start = masks[..FINGERPRINT].to_vec();
+        if start.len() == FINGERPRINT {
             let first = *self.masks.entry(start).or_insert(key);
             if first != key {
                 let what = format!("the mask is that of {}", self.at(first.1, first.0));
@@ -109,16 +114,6 @@ impl Checker {
             }
         }
     }
-}
-
-/// Masked words minus encoded words, where the encoded word is known exactly.
-fn masks(words: &[u64], expected: &Expected, bits: u32) -> Vec<u64> {
-    let modulus = (1u64 << bits) - 1;
-    let mask = |(place, word): (usize, &u64)| {
-        let encoded = expected.exact(place)?.cast_unsigned();
-        Some(word.wrapping_sub(encoded) & modulus)
-    };
-    words.iter().enumerate().filter_map(mask).collect()
 }
 
 fn session(bytes: &[u8]) -> Option<SessionId> {
