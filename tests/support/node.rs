@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use koinon_client::node::status::{self, NodeStatus};
 use koinon_client::node::{self, NodeError, Options};
 use koinon_coordinator::server::{self, ServerError, config};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::eventually;
 use crate::trainer::Steady;
+use crate::{eventually, hostile};
 
 /// A stopped node answers within this time.
 const STOPS: Duration = Duration::from_secs(15);
@@ -86,36 +88,47 @@ impl CoordinatorNode {
         self.try_start().unwrap();
     }
 
-    /// Starts, waiting for what a killed one still holds. An error within the first moments is given.
+    /// Starts, waiting for what a killed one still holds, and until it answers.
     pub fn try_start(&mut self) -> Result<(), ServerError> {
-        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let public = config::load_public(&self.dir)?;
+        let ca = CertificateDer::from_pem_slice(public.ca_pem.as_bytes()).unwrap();
         loop {
-            let config = config::load(&self.dir)?;
-            let address = self.address();
-            let running = Running::start(move |stopped| async move {
-                let listener = TcpListener::bind(&address).await.map_err(|e| {
-                    ServerError::Listen { address: address.clone(), reason: e.to_string() }
-                })?;
-                let stopped = async {
-                    let _ = stopped.await;
-                };
-                server::run(config, listener, stopped).await
-            });
-            match running.ended.recv_timeout(Duration::from_millis(150)) {
-                Ok(Err(error)) => {
-                    let busy = error.to_string().contains("in use")
-                        || matches!(error, ServerError::Listen { .. });
-                    if !busy || std::time::Instant::now() > deadline {
-                        return Err(error);
-                    }
+            let running = self.run()?;
+            let end = loop {
+                if let Ok(end) = running.ended.try_recv() {
+                    break end;
                 }
-                Ok(Ok(())) => panic!("the coordinator ended at once"),
-                Err(_) => {
+                if hostile::tls(&self.address(), ca.clone(), None).is_ok() {
                     self.running = Some(running);
                     return Ok(());
                 }
+                std::thread::sleep(Duration::from_millis(5));
+            };
+            let error = end.expect_err("a coordinator does not end by itself");
+            let busy = error.to_string().contains("in use");
+            if !busy || Instant::now() > deadline {
+                return Err(error);
             }
+            std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    fn run(&self) -> Result<Running<ServerError>, ServerError> {
+        let config = config::load(&self.dir)?;
+        let address = self.address();
+        // A killed one may still be letting go of the port.
+        let listener = eventually("the port", Duration::from_secs(5), || {
+            std::net::TcpListener::bind(&address).ok()
+        });
+        listener.set_nonblocking(true).unwrap();
+        Ok(Running::start(move |stopped| async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            server::run(config, listener, stopped).await
+        }))
     }
 
     /// As `kill -9`.

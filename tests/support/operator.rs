@@ -23,7 +23,8 @@ pub struct Operator {
 impl Operator {
     #[must_use]
     pub fn open(dir: &Path) -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        // A worker of its own, so that connections are closed between calls.
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         Self { runtime, keys: KeyStore::open(dir).unwrap() }
     }
 

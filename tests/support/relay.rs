@@ -1,10 +1,11 @@
 //! Between a node and its coordinator: a relay that counts and can hold back, and a CONNECT proxy.
 
-use std::io::{BufRead as _, BufReader, Read, Write};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use base64::Engine as _;
 
@@ -83,48 +84,43 @@ impl Relay {
     }
 }
 
-/// Copies both ways until one side ends or the relay is closed.
+/// Copies both ways, each until its side ends, or until the relay is closed.
 fn pass(near: TcpStream, far: TcpStream, counts: &Arc<Counts>) {
-    for (mut from, mut to, up) in
+    for (from, to, up) in
         [(near.try_clone().unwrap(), far.try_clone().unwrap(), true), (far, near, false)]
     {
         let counts = Arc::clone(counts);
-        let _ = from.set_read_timeout(Some(std::time::Duration::from_millis(20)));
-        let _ = to.set_nodelay(true);
-        thread::spawn(move || {
-            let mut buffer = [0; 4 * 1024];
-            loop {
-                if counts.closed.load(Ordering::SeqCst) {
-                    break;
-                }
-                let limit = counts.limit.load(Ordering::SeqCst);
-                if up && limit > 0 && counts.up.load(Ordering::SeqCst) >= limit {
-                    thread::sleep(std::time::Duration::from_millis(5));
-                    continue;
-                }
-                let n = match from.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(n) => n,
-                    Err(e)
-                        if matches!(
-                            e.kind(),
-                            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                        ) =>
-                    {
-                        continue;
-                    }
-                    Err(_) => break,
-                };
-                let side = if up { &counts.up } else { &counts.down };
-                side.fetch_add(n as u64, Ordering::SeqCst);
-                if to.write_all(&buffer[..n]).is_err() {
-                    break;
-                }
-            }
+        thread::spawn(move || copy(from, to, up, &counts));
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, up: bool, counts: &Counts) {
+    let _ = from.set_read_timeout(Some(Duration::from_millis(20)));
+    let _ = to.set_nodelay(true);
+    let mut buffer = [0; 4 * 1024];
+    loop {
+        if counts.closed.load(Ordering::SeqCst) {
             let _ = from.shutdown(Shutdown::Both);
             let _ = to.shutdown(Shutdown::Both);
-        });
+            return;
+        }
+        let limit = counts.limit.load(Ordering::SeqCst);
+        if up && limit > 0 && counts.up.load(Ordering::SeqCst) >= limit {
+            thread::sleep(Duration::from_millis(5));
+            continue;
+        }
+        let n = match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+            Err(_) => break,
+        };
+        let side = if up { &counts.up } else { &counts.down };
+        side.fetch_add(n as u64, Ordering::SeqCst);
+        // The last words of one side count although the other may not hear them any more.
+        let _ = to.write_all(&buffer[..n]);
     }
+    let _ = to.shutdown(Shutdown::Write);
 }
 
 /// An HTTP proxy that knows CONNECT only, and one user.
