@@ -28,6 +28,9 @@ mod data;
 #[path = "cli/faults.rs"]
 mod faults;
 
+#[path = "cli/output.rs"]
+mod output;
+
 #[path = "cli/docs.rs"]
 mod docs;
 

@@ -87,6 +87,12 @@ fn on_a_full_disk_nothing_more_leaves_and_later_it_goes_on() {
     let view = federation.wait_for_state(&task, &["done", "failed"]);
     assert_eq!(view["state"], "done", "{view}");
     federation.koinon(&verify).good();
+    let transcript = std::fs::read_dir(federation.path("site-0/transcript")).unwrap();
+    let mut messages = transcript.map(|message| message.unwrap().path());
+    let fifth = |path: &std::path::PathBuf| path.display().to_string().contains("/0000000005-");
+    let kept = messages.find(fifth).unwrap();
+    std::fs::write(&kept, "something else").unwrap();
+    federation.koinon(&verify).fails(9, &["entry 5"]);
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl Federation {
         std::fs::write(dir.join("features.toml"), FEATURES).unwrap();
         std::fs::write(dir.join("model.toml"), MODEL).unwrap();
         let task = TASK.replace("ROUNDS", &rounds.to_string());
-        let task = task.replace("SITES", &self.sites.to_string());
+        let task = task.replace("SITES", &self.sites.max(5).to_string());
         std::fs::write(dir.join("task.toml"), task).unwrap();
     }
 
