@@ -10,7 +10,7 @@ use crate::world::World;
 use crate::world::setup::Run;
 use koinon_model::features::fitted::FittedFeatures;
 use koinon_model::params::Params;
-use koinon_proto::{Digest, wire};
+use koinon_proto::{Digest, Millis, wire};
 
 /// One seed of a scenario.
 pub struct Simulation {
@@ -67,7 +67,7 @@ impl Simulation {
             seed: self.seed,
             state: if status.state.is_empty() { "down".into() } else { status.state.clone() },
             reason: status.reason.clone(),
-            rounds: status.history.iter().map(row).collect(),
+            rounds: status.history.iter().map(|round| row(round, world.start_ms())).collect(),
             scores,
             counts: world.checker.counts.clone(),
             virtual_ms: world.elapsed(),
@@ -100,7 +100,7 @@ impl Simulation {
     }
 }
 
-fn row(summary: &wire::RoundSummary) -> RoundRow {
+fn row(summary: &wire::RoundSummary, start_ms: Millis) -> RoundRow {
     let kind = match wire::RoundKind::try_from(summary.kind) {
         Ok(wire::RoundKind::Statistics) => "statistics",
         Ok(wire::RoundKind::Train) => "train",
@@ -116,7 +116,7 @@ fn row(summary: &wire::RoundSummary) -> RoundRow {
         loss: summary.loss,
         validation_loss: summary.validation_loss,
         validation_auc: summary.validation_auc,
-        started_ms: summary.started_ms,
+        started_ms: summary.started_ms.saturating_sub(start_ms),
         milliseconds: summary.seconds_milli,
         bytes_up: summary.bytes_up,
     }

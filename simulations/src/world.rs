@@ -45,6 +45,8 @@ pub(crate) struct World {
     replay_every: usize,
     start_ms: Millis,
     horizon_ms: Millis,
+    /// The coordinator cannot start any more.
+    hub_lost: bool,
     /// When the task's end was first seen.
     ended_ms: Option<Millis>,
     trace: Option<Vec<String>>,
@@ -125,7 +127,9 @@ impl World {
             return;
         }
         for site in 0..self.sites.len() {
-            let Some(core) = &self.sites[site].core else { continue };
+            // A liar's own questions never reached the coordinator as such.
+            let honest = self.site_liars[site].is_none();
+            let Some(core) = self.sites[site].core.as_ref().filter(|_| honest) else { continue };
             let status = core.status();
             if status.connected && status.phase != PhaseName::Idle {
                 let (name, phase) = (self.sites[site].name().to_string(), status.phase.word());
@@ -133,6 +137,11 @@ impl World {
                 self.checker.violation(now, name, what);
             }
         }
+    }
+
+    /// The machines' clocks when the run began.
+    pub(crate) fn start_ms(&self) -> Millis {
+        self.start_ms
     }
 
     /// The time of the run.
@@ -185,7 +194,8 @@ impl World {
         if self.ended_ms.is_none() && self.status().is_some_and(|s| is_end(&s.state)) {
             self.ended_ms = Some(now);
         }
-        self.ended_ms.is_some_and(|ended| now >= ended.saturating_add(SETTLE_MS))
+        let settled = self.ended_ms.is_some_and(|ended| now >= ended.saturating_add(SETTLE_MS));
+        settled && (self.hub.core.is_some() || self.hub_lost)
     }
 
     /// The task as the coordinator sees it, while it is up.

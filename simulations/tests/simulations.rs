@@ -47,6 +47,8 @@ fn a_quiet_task_goes_through() {
     let kinds: Vec<&str> = report.rounds.iter().map(|row| row.kind).collect();
     assert_eq!(kinds, ["statistics", "train", "train", "evaluate"]);
     assert!(report.rounds.iter().all(|row| row.participants == 6 && row.outcome == "committed"));
+    assert!(report.rounds.is_sorted_by_key(|row| row.started_ms));
+    assert!(report.rounds[3].started_ms < report.virtual_ms);
     assert_eq!(report.counts.sums_checked, 4);
     assert!(report.counts.words_tested > 4 * 6 * 10 && report.counts.replays_checked > 3);
 }

@@ -19,6 +19,7 @@ impl World {
                 let what = format!("cannot recover from its own journal: {e}");
                 self.checker.violation(now, "coordinator", what);
                 // Nothing can go on from here.
+                self.hub_lost = true;
                 self.ended_ms = Some(now.saturating_sub(SETTLE_MS));
             }
         }

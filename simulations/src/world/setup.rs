@@ -88,6 +88,7 @@ impl World {
             replay_every: if material.spec.layout().len() > 1_000 { 300 } else { 7 },
             start_ms: START_MS,
             horizon_ms: settings.horizon_ms,
+            hub_lost: false,
             ended_ms: None,
             trace: run.traced.then(Vec::new),
             faults,
