@@ -119,7 +119,7 @@ pub(crate) fn lines(title: &str, x_name: &str, series: &[Series], marks: &[(f64,
             path.join(" "),
             s.class,
             frame.width - 20.0,
-            frame.height - frame.bottom - 8.0 - 15.0 * (series.len() - 1 - i) as f64,
+            frame.top + 10.0 + 15.0 * i as f64,
             escape(s.name)
         );
     }
@@ -299,14 +299,22 @@ fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     (0..64).map(|i| (first + f64::from(i)) * step).take_while(|t| *t <= high + 1e-9).collect()
 }
 
+/// A number with as few digits as tell it: three decimals below one, two above.
 fn short(x: f64) -> String {
-    let text = format!("{x:.2}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    let text = if x.abs() < 1.0 { format!("{x:.3}") } else { format!("{x:.2}") };
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        let shown = [0.0, -0.0001, 0.05, 1.0, 12.5, -0.137].map(short);
+        assert_eq!(shown, ["0", "0", "0.05", "1", "12.5", "-0.137"]);
+    }
 
     #[test]
     fn ticks_are_round_and_inside() {

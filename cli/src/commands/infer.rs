@@ -21,7 +21,7 @@ use crate::exit::{Exit, OrExit as _, fail};
 use crate::output::{Format, say, say_json, thousands};
 
 /// Rows in one message to the partition server.
-const BATCH_ROWS: usize = 32;
+const BATCH_ROWS: usize = 128;
 /// How long an answer is waited for before the site answers itself.
 const DEADLINE_MS: u32 = 5_000;
 

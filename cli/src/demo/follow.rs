@@ -184,7 +184,7 @@ impl Follower<'_> {
                 self.note(
                     format!("{name} killed"),
                     format!(
-                        "{name} killed with SIGKILL on purpose: {} of {} chunks of its upload were acknowledged; its service manager starts it again",
+                        "{name} killed with SIGKILL on purpose: {} of {} chunks of its upload acknowledged; its service manager starts it again",
                         upload.acknowledged, upload.total
                     ),
                 );
@@ -212,8 +212,8 @@ impl Follower<'_> {
                 self.note(
                     "coordinator killed".into(),
                     format!(
-                        "coordinator killed with SIGKILL on purpose in round {}, reporting, {} updates accepted; it starts again and goes on",
-                        view.round, view.accepted
+                        "coordinator killed with SIGKILL on purpose in round {}, reporting, {} of {} updates accepted; it starts again and goes on",
+                        view.round, view.accepted, view.cohort
                     ),
                 );
                 self.relay.fast(&slow)?;

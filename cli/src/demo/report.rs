@@ -157,7 +157,7 @@ fn time(o: &Outcome) -> String {
     let notes: String = o.faults.notes.iter().map(|n| format!("<li>{}</li>", escape(n))).collect();
     format!(
         "<h2>The rounds in time</h2><p class=\"soft\">Blue: training. Green: statistics and evaluation. Red: abandoned. \
-         The dashed marks are kills with <code>SIGKILL</code>, made on purpose.</p>{}<ul>{notes}</ul>",
+         The dashed marks are kills with <code>SIGKILL</code>, made on purpose; a gap is the time in which the coordinator was away.</p>{}<ul>{notes}</ul>",
         chart::timeline("Rounds in time", &blocks, &o.faults.at_seconds)
     )
 }
