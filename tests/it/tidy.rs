@@ -162,15 +162,30 @@ fn only_the_engine_names_burn_and_only_aggregation_the_curve() {
 fn cores_touch_no_world() {
     let cores = ["aggregation/src/", "coordinator/src/", "client/src/participant", "proto/src/"];
     let shells = ["coordinator/src/server"];
-    let banned = ["std::time::", "SystemTime", "Instant::now", "std::fs", "std::net", "HashMap", "HashSet", "thread_rng", "SysRng", "OsRng", "async fn"];
+    let banned = [
+        "std::time::",
+        "SystemTime",
+        "Instant::now",
+        "std::fs",
+        "std::net",
+        "HashMap",
+        "HashSet",
+        "thread_rng",
+        "SysRng",
+        "OsRng",
+        "async fn",
+    ];
     let mut offences = Vec::new();
     for (name, text) in sources() {
-        if !cores.iter().any(|c| name.starts_with(c)) || shells.iter().any(|s| name.starts_with(s)) {
+        if !cores.iter().any(|c| name.starts_with(c)) || shells.iter().any(|s| name.starts_with(s))
+        {
             continue;
         }
         for (n, line) in shipped(&text).lines().enumerate() {
             let code = line.trim_start();
-            if let Some(found) = banned.iter().find(|b| code.contains(*b) && !code.starts_with("//")) {
+            if let Some(found) =
+                banned.iter().find(|b| code.contains(*b) && !code.starts_with("//"))
+            {
                 offences.push(format!("{name}:{}: {found}", n + 1));
             }
         }
