@@ -28,7 +28,8 @@ pub(crate) struct Connection {
 /// What a site says it takes part in.
 pub(crate) struct CheckIn {
     pub(crate) tasks: BTreeSet<Digest>,
-    pub(crate) roster: Digest,
+    /// The roster it holds; none before its first.
+    pub(crate) roster: Option<Digest>,
 }
 
 /// The mailbox of one connection.

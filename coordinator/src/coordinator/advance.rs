@@ -265,7 +265,7 @@ impl Coordinator {
         let mut paused_until_ms: Option<Millis> = None;
         for (site, connection) in &self.connections {
             let wanted = connection.check_in.as_ref().is_some_and(|check_in| {
-                check_in.roster == roster && check_in.tasks.contains(digest)
+                check_in.roster == Some(roster) && check_in.tasks.contains(digest)
             });
             let out = busy.contains(site) || banned.contains(site);
             if !wanted || out || self.key_of(site).is_none() {

@@ -187,7 +187,8 @@ impl Coordinator {
         }
         let tasks = message.tasks.iter().map(|task| Digest::try_from(&task[..]));
         let tasks = tasks.collect::<Result<_, _>>()?;
-        let roster = Digest::try_from(&message.roster[..])?;
+        let held = Some(&message.roster[..]).filter(|roster| !roster.is_empty());
+        let roster = held.map(Digest::try_from).transpose()?;
         if let Some(connection) = self.connections.get_mut(site) {
             connection.check_in = Some(CheckIn { tasks, roster });
             connection.pauses.clear();

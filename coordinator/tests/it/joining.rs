@@ -6,6 +6,7 @@ use koinon_aggregation::invitation::{Invitation, Terms};
 use koinon_aggregation::roster::Role;
 use koinon_coordinator::{Answer, Event, Rejection};
 use koinon_proto::wire;
+use koinon_proto::wire::to_coordinator::Message as ToCoordinator;
 
 use crate::site::Question;
 use crate::world::{World, consortium, manifest, row};
@@ -180,6 +181,24 @@ fn a_roster_that_comes_later_in_a_round_does_not_disturb_it() {
     world.crash();
     let status = world.run(&task);
     assert_eq!((status.state.as_str(), status.abandoned), ("done", 0), "{}", status.reason);
+    world.check();
+}
+
+#[test]
+fn a_first_check_in_without_a_roster_is_no_mistake_and_invites_nobody() {
+    let mut world = World::new(4, 8);
+    world.settle();
+    let task = world.submit(&manifest()).unwrap();
+    let site = world.name(0);
+    for (roster, expected) in [(vec![], None), (vec![7; 31], Some("bad_id"))] {
+        let tasks = vec![task.into()];
+        let letter = world.site(0).say(ToCoordinator::CheckIn(wire::CheckIn { tasks, roster }));
+        world.send(&site, letter);
+        world.step();
+        world.settle();
+        assert_eq!(world.site(0).rejections.pop().as_deref(), expected);
+    }
+    assert_eq!(world.run(&task).state, "done");
     world.check();
 }
 
