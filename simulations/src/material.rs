@@ -3,8 +3,8 @@
 //! Start at [`Material::of`].
 
 use crate::error::SimError;
-use crate::population::{SiteRows, Table, deal};
-use crate::scenario::{DataSettings, Scenario};
+use crate::population::{SiteRows, Table, deal, inner_split};
+use crate::scenario::{DataSettings, Scenario, ScoreOn};
 use crate::synthetic::{make, plans};
 
 use koinon_client::engine::SiteTrainer;
@@ -65,7 +65,10 @@ impl Material {
         let partition = settings.partition.as_ref();
         let partition =
             partition.ok_or_else(|| SimError::scenario("the data have rows, but no partition"))?;
-        let sites = deal(&table, partition, &features.label().column, share, seed)?;
+        let mut sites = deal(&table, partition, &features.label().column, share, seed)?;
+        if settings.score == ScoreOn::Inner {
+            sites = inner_split(sites, share, seed);
+        }
         let names = sites.iter().map(|s| site_name(&s.name)).collect::<Result<_, _>>()?;
         Ok(Material { spec, features, training, names, rows: Some(Rows { table, sites }) })
     }

@@ -164,6 +164,21 @@ pub fn deal(
     }
 }
 
+/// Each site's training rows split once more, its test rows left out: for choosing settings without
+/// looking at what the final figures are made of. A site keeps at least one training row.
+pub fn inner_split(sites: Vec<SiteRows>, share: f64, seed: u64) -> Vec<SiteRows> {
+    let seeds = SeedTree::new(seed).child("population").child("inner");
+    sites
+        .into_iter()
+        .map(|site| match split(site.name.clone(), site.train.clone(), share, &seeds) {
+            rows if rows.train.is_empty() => {
+                SiteRows { name: site.name, train: site.train, test: Vec::new() }
+            }
+            rows => rows,
+        })
+        .collect()
+}
+
 /// A site's own stream decides its split, so that adding a site moves no other site's rows.
 fn split(name: String, mut rows: Vec<usize>, test_share: f64, seeds: &SeedTree) -> SiteRows {
     rows.sort_unstable();
@@ -330,6 +345,19 @@ mod tests {
             sites.iter().flat_map(|s| s.train.iter().chain(&s.test)).copied().collect();
         rows.sort_unstable();
         rows
+    }
+
+    #[test]
+    fn inner_splits_never_touch_a_test_row() {
+        let table = Table::from_csv(b"y\n0\n1\n0\n1\n0\n1\n0\n1\n0\n1\n").unwrap();
+        let sites = deal(&table, &Partition::Iid { sites: 2 }, "y", 0.4, 3).unwrap();
+        let inner = inner_split(sites.clone(), 0.4, 3);
+        for (outer, inner) in sites.iter().zip(&inner) {
+            assert_eq!(inner.train.len() + inner.test.len(), outer.train.len());
+            assert!(!inner.train.is_empty() && !inner.test.is_empty());
+            assert!(inner.test.iter().all(|row| outer.train.contains(row)));
+        }
+        assert_eq!(inner, inner_split(sites, 0.4, 3));
     }
 
     proptest! {

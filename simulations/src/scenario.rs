@@ -53,10 +53,50 @@ pub struct Settings {
     pub faults: FaultSettings,
     /// Score federated, pooled and alone on the union of test rows.
     #[serde(default)]
-    pub score: bool,
+    pub score: ScoreOn,
     /// A run that is not over at this virtual time is a violation.
     #[serde(default = "horizon_default")]
     pub horizon_ms: Millis,
+}
+
+/// What models are scored on: `true`, `false` or `"inner"` in the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "ScoreWord")]
+pub enum ScoreOn {
+    /// The union of test rows.
+    Test,
+    /// A part of each site's training rows, held out from them; the test rows stay untouched. For
+    /// choosing settings.
+    Inner,
+    /// Nothing: no baselines are trained.
+    #[default]
+    Nothing,
+}
+
+/// The value as it is written.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ScoreWord {
+    Whether(bool),
+    Word(InnerWord),
+}
+
+#[derive(Deserialize)]
+enum InnerWord {
+    #[serde(rename = "inner")]
+    Inner,
+    #[serde(rename = "test")]
+    Test,
+}
+
+impl From<ScoreWord> for ScoreOn {
+    fn from(word: ScoreWord) -> ScoreOn {
+        match word {
+            ScoreWord::Whether(false) => ScoreOn::Nothing,
+            ScoreWord::Whether(true) | ScoreWord::Word(InnerWord::Test) => ScoreOn::Test,
+            ScoreWord::Word(InnerWord::Inner) => ScoreOn::Inner,
+        }
+    }
 }
 
 /// The scenario's `[data.…]` section.
@@ -323,8 +363,8 @@ fn check(settings: &Settings) -> Result<(), SimError> {
         (None, Some(_)) => {
             Err(SimError::scenario("[data.arithmetic] has no rows to deal out: remove [partition]"))
         }
-        (None, None) if settings.score => {
-            Err(SimError::scenario("score = true needs data with rows"))
+        (None, None) if settings.score != ScoreOn::Nothing => {
+            Err(SimError::scenario("a score needs data with rows; set score = false"))
         }
         (None, None) => Ok(()),
     }

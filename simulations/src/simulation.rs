@@ -5,7 +5,7 @@ use crate::error::SimError;
 use crate::material::{Material, Rows};
 use crate::planted::Bug;
 use crate::report::{Report, RoundRow};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, ScoreOn};
 use crate::world::World;
 use crate::world::setup::Run;
 use koinon_model::features::fitted::FittedFeatures;
@@ -59,7 +59,7 @@ impl Simulation {
         world.run();
         let status = world.status().unwrap_or_default();
         let scores = match (&self.material.rows, self.scenario.settings.score) {
-            (Some(rows), true) => self.scores(&world, &status, rows)?,
+            (Some(rows), ScoreOn::Test | ScoreOn::Inner) => self.scores(&world, &status, rows)?,
             _ => None,
         };
         Ok(Report {
