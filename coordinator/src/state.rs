@@ -83,7 +83,7 @@ impl State {
             | Change::Declined { task, .. } => self.tasks.get_mut(task).and_then(|task| {
                 let round = task.round.take()?.apply(record.at_ms, &record.change)?;
                 task.round = Some(round);
-                task.ban(&record.change);
+                task.note_site(&record.change);
                 Some(())
             }),
         };

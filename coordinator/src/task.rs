@@ -10,6 +10,7 @@
 //!
 //! This is the durable part. What is derived from blobs is in [`material`]. Start at [`Task::next`].
 
+mod declines;
 pub(crate) mod material;
 pub(crate) mod view;
 
@@ -23,6 +24,7 @@ use crate::event::codes;
 use crate::figures::{Figure, Figures};
 use crate::record::{Bytes, Change};
 use crate::round::{Kind, Round};
+use declines::Declines;
 
 /// The aggregation's code of a dealer whose shares give no secret, see
 /// [`koinon_aggregation::OpenError`].
@@ -59,6 +61,8 @@ pub(crate) struct Task {
     pub(crate) stale: Vec<Digest>,
     /// Sites that broke a round in a way that no accident does: not asked again.
     pub(crate) banned: BTreeSet<SiteId>,
+    /// Why sites did not take part.
+    pub(crate) declines: Declines,
 }
 
 /// How a task ended.
@@ -131,6 +135,7 @@ impl Task {
             abandoned: 0,
             stale: Vec::new(),
             banned: BTreeSet::new(),
+            declines: Declines::default(),
         }
     }
 
@@ -154,12 +159,13 @@ impl Task {
     /// How the task ends when the round ahead cannot be had.
     pub(crate) fn give_up(&self, kind: Kind) -> Next {
         let last = self.last_failure.as_deref().unwrap_or(codes::TOO_FEW);
-        let reason = if self.spent { codes::SPENT } else { last };
+        let explained = || self.declines.explain(last);
+        let reason = if self.spent { codes::SPENT.to_owned() } else { explained() };
         if kind == Kind::Evaluate && self.manifest.kind == TaskKind::Train {
             let note = format!("the last version was not evaluated: {reason}");
             return Next::End { failure: None, note: Some(note) };
         }
-        Next::End { failure: Some(reason.to_owned()), note: None }
+        Next::End { failure: Some(reason), note: None }
     }
 
     /// The kind and number of the round that is due; none when all are done.
@@ -215,6 +221,7 @@ impl Task {
             }
         }
         (self.attempts, self.last_failure, self.spent) = (0, None, false);
+        self.declines.moved_on();
         self.note(&round, at_ms, Ok(result), figures);
         Some(round)
     }
@@ -236,8 +243,10 @@ impl Task {
         Some(round)
     }
 
-    /// A dealer that shared out something else than its secret wanted the round to fail.
-    pub(crate) fn ban(&mut self, change: &Change) {
+    /// Notes who declines, and for good if it is a dealer that shared out something else than its
+    /// secret: it wanted the round to fail.
+    pub(crate) fn note_site(&mut self, change: &Change) {
+        self.declines.note(change);
         match change {
             Change::Declined { site, code, .. } if code == FALSE_DEALER => {
                 self.banned.insert(site.clone());
@@ -249,6 +258,7 @@ impl Task {
     /// The parameters were moved on without a sum: the round may be tried again.
     pub(crate) fn coast(&mut self, version: Digest, optimizer: Option<Digest>) {
         (self.version, self.optimizer, self.spent) = (Some(version), optimizer, false);
+        self.declines.moved_on();
     }
 
     fn measure(&mut self, version: Digest, loss: Figure) {

@@ -201,9 +201,26 @@ impl Coordinator {
         }
     }
 
+    /// When those who may still want the task are too few, the pauses would be waited out for
+    /// nothing: the attempts that are left follow after grace, so that the task soon says why it fails.
+    fn shorten_pauses(&mut self, digest: &Digest) {
+        let Some(signed) = &self.roster else { return };
+        let task = &self.state.tasks[digest];
+        let members = signed.roster().clients_at(Some(self.now));
+        let willing = members.members().filter(|member| !task.declines.lasts(&member.name)).count();
+        if willing >= usize::from(task.manifest.cohort.quorum) {
+            return;
+        }
+        let until_ms = self.now.saturating_add(task.manifest.grace_ms);
+        for connection in self.connections.values_mut() {
+            connection.pauses.entry(*digest).and_modify(|pause| *pause = until_ms.min(*pause));
+        }
+    }
+
     pub(super) fn abandon(&mut self, out: &mut Out, digest: &Digest, reason: &str) -> bool {
         let ended = round_of(&self.state.tasks[digest].round);
         self.decide(out, Change::Abandoned { task: *digest, reason: reason.to_owned() });
+        self.shorten_pauses(digest);
         self.conclude(out, digest, &ended)
     }
 

@@ -43,7 +43,8 @@ impl Task {
                 if presence.selecting {
                     status.phase = "selection".to_owned();
                 }
-                status.waiting_for = presence.missing;
+                let missing = presence.missing.iter();
+                status.waiting_for = missing.map(|name| self.declines.named(name)).collect();
             }
             None => {}
             Some(round) => {
@@ -69,7 +70,10 @@ impl Task {
             Some(End::Failed(reason)) => ("failed", reason.clone()),
             Some(End::Cancelled) => ("cancelled", String::new()),
             None if self.round.is_some() => ("running", String::new()),
-            None => ("waiting", self.last_failure.clone().unwrap_or_default()),
+            None => {
+                let reason = self.last_failure.as_deref().map(|last| self.declines.explain(last));
+                ("waiting", reason.unwrap_or_default())
+            }
         }
     }
 }

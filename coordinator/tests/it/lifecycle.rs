@@ -127,7 +127,8 @@ fn statistics_and_evaluation_are_tasks_of_their_own() {
     let task = world.submit_with(&evaluate, blobs).unwrap();
     // The training task has evaluated this version already, so its sites count it as opened.
     let status = world.run(&task);
-    assert_eq!((status.state.as_str(), status.reason.as_str()), ("failed", "too_few"));
+    let reason = "too_few: spent at 2 sites; last site-01: spent";
+    assert_eq!((status.state.as_str(), status.reason.as_str()), ("failed", reason));
     assert!(!status.fitted.is_empty(), "the version's statistics came with it");
     world.check();
 }

@@ -113,12 +113,46 @@ fn a_hopeless_round_ends_at_once() {
     let task = world.submit(&task).unwrap();
     let begin = world.now;
     let status = world.run(&task);
-    assert_eq!((status.state.as_str(), status.reason.as_str()), ("failed", "too_few"));
+    let reason = "too_few: policy at 1 site; last site-00: policy";
+    assert_eq!((status.state.as_str(), status.reason.as_str()), ("failed", reason));
     assert!(world.now - begin < 60_000);
     let declined = world
         .changes()
         .any(|change| matches!(change, Change::Declined { code, .. } if code == "policy"));
     assert!(declined);
+    world.check();
+}
+
+#[test]
+fn a_task_that_too_few_will_ever_want_says_why_and_fails_soon() {
+    let mut world = World::new(5, 6);
+    (0..2).for_each(|number| world.site(number).refuses = true);
+    let mut task = manifest();
+    task.budget_ms = 24 * 3_600_000;
+    let task = world.submit(&task).unwrap();
+    let begin = world.now;
+    world.run_until(|world| world.core.status(&task).unwrap().abandoned == 1);
+    let status = world.core.status(&task).unwrap();
+    let reason = "too_few: policy at 2 sites; last site-01: policy";
+    assert_eq!((status.state.as_str(), status.reason.as_str()), ("waiting", reason));
+    assert_eq!(status.waiting_for, ["site-00: policy", "site-01: policy"]);
+    world.crash();
+    let status = world.run(&task);
+    assert_eq!((status.state.as_str(), status.reason.as_str()), ("failed", reason));
+    assert_eq!(status.abandoned, 4, "all attempts");
+    assert!(world.now - begin < 60_000, "nobody waits a day for each");
+    world.check();
+}
+
+#[test]
+fn a_site_that_declines_is_named_while_enough_others_go_on() {
+    let mut world = World::new(6, 6);
+    world.site(5).refuses = true;
+    let task = world.submit(&manifest()).unwrap();
+    let status = world.run(&task);
+    assert_eq!((status.state.as_str(), status.abandoned), ("done", 0));
+    let declined = world.changes().filter(|change| matches!(change, Change::Declined { .. }));
+    assert_eq!(declined.count(), 1, "not asked again in every round");
     world.check();
 }
 
