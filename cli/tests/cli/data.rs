@@ -87,3 +87,41 @@ fn client_check_reads_the_table_as_far_as_it_can_without_a_task() {
     edit(&settings, "\n[data]\npath = \"data.csv\"\n", "");
     check(&["[data]", "client.toml"]);
 }
+
+/// A table with every ninth number gone and its columns called otherwise.
+fn worn(site: usize) -> String {
+    let mut cell = 0;
+    let mut worn = |text: &str| {
+        cell += 1;
+        if cell % 9 == 0 { String::new() } else { text.to_owned() }
+    };
+    let whole = table(site);
+    let lines = whole.lines().skip(1).map(|line| {
+        let cells: Vec<&str> = line.split(',').collect();
+        format!("{},{},{},{}\n", cells[0], worn(cells[1]), worn(cells[2]), cells[3])
+    });
+    format!("patient,alter,wert,relapse\n{}", lines.collect::<String>())
+}
+
+#[test]
+fn blank_cells_and_other_names_at_three_sites_are_imputed_reported_and_trained_on() {
+    let federation = Federation::of(6);
+    for site in 3..6 {
+        federation.give_data(&name(site), &worn(site));
+        let settings = federation.path(&name(site)).join("client.toml");
+        let text = read(&settings) + "\n[data.rename]\nalter = \"age\"\nwert = \"marker\"\n";
+        std::fs::write(&settings, text).unwrap();
+    }
+    let task = federation.submit(2);
+    federation.approve(&task);
+    let _nodes = federation.nodes();
+    let view = federation.wait_for_state(&task, &["done", "failed"]);
+    assert_eq!(view["state"], "done", "{view}");
+    let rounds = view["history"].as_array().unwrap();
+    assert!(rounds.iter().all(|round| round["participants"] == 6), "{view}");
+    for site in 0..6 {
+        let report = read(&federation.path(&name(site)).join("report.txt"));
+        let imputed = report.contains("age: 4 missing") && report.contains("marker: 4 missing");
+        assert_eq!(imputed, site >= 3, "{report}");
+    }
+}
