@@ -76,7 +76,9 @@ impl Upload {
 
     /// The whole was not what the report said: begins again, or says `false` the second time.
     pub(crate) fn begin_again(&mut self) -> bool {
-        (self.next, self.told) = (0, true);
+        // The next attempt may come in chunks of another length.
+        self.staged.clear();
+        (self.next, self.told, self.chunk_bytes) = (0, true, 0);
         !std::mem::replace(&mut self.began_again, true)
     }
 
@@ -98,6 +100,17 @@ mod tests {
     fn chunk(index: u32, total: u32, len: usize) -> wire::UploadChunk {
         let byte = u8::try_from(index).unwrap();
         wire::UploadChunk { session: Vec::new(), index, total, data: vec![byte; len] }
+    }
+
+    #[test]
+    fn beginning_again_forgets_what_came_before_also_in_other_chunks() {
+        let mut upload = Upload::new(b"report".to_vec(), 2500);
+        upload.take(&chunk(0, 3, 1024));
+        assert_eq!(upload.take(&chunk(1, 2, 1500)), Taken::Misfit);
+        assert!(upload.begin_again());
+        assert_eq!(upload.take(&chunk(0, 2, 1500)), Taken::Next);
+        let whole = [vec![0; 1500], vec![1; 1000]].concat();
+        assert_eq!(upload.take(&chunk(1, 2, 1000)), Taken::Whole(whole));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The service `Admin`: what operators call.
 //!
-//! Every call but the first needs a certificate of role `operator`. Handlers translate and pass on;
+//! Every call but the first needs a certificate of role `operator`, and one that changes something
+//! also a place in the roster: a certificate outlives a revocation. Handlers translate and pass on;
 //! what may be done is the core's decision. Start at [`AdminService`].
 
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::access;
+use super::listener::Member;
 use super::rounds::{Chunks, Shared};
-use crate::event::{Answer, Event};
+use crate::event::{Answer, Event, Rejection, codes};
 
 /// Implements the service over the driver.
 pub(super) struct AdminService(pub(super) Arc<Shared>);
@@ -47,6 +49,12 @@ impl Admin for AdminService {
     ) -> Result<Response<wire::RosterAccepted>, Status> {
         let operator = access::member(&request, Role::Operator)?;
         let bytes = request.into_inner().roster;
+        let (name, roster) = (operator.name.clone(), bytes.clone());
+        let look =
+            self.0.driver.look(move |core| core.may_publish(&name, &roster, super::now_ms()));
+        if !look.await? {
+            return Err(no_member(&operator));
+        }
         match self.ask(|reply| Event::PublishRoster { bytes, reply }).await? {
             Answer::RosterPublished { digest, version } => {
                 tracing::info!(by = %operator.name, version, "roster published");
@@ -60,7 +68,7 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::TaskUpload>,
     ) -> Result<Response<wire::TaskAccepted>, Status> {
-        let operator = access::member(&request, Role::Operator)?;
+        let operator = self.operator(&request).await?;
         let wire::TaskUpload { manifest, mut blobs } = request.into_inner();
         if blobs.len() > TASK_BLOBS_MAX {
             return Err(Status::invalid_argument(format!("more than {TASK_BLOBS_MAX} blobs")));
@@ -128,7 +136,7 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::TaskRef>,
     ) -> Result<Response<wire::TaskStatus>, Status> {
-        let operator = access::member(&request, Role::Operator)?;
+        let operator = self.operator(&request).await?;
         let task = task_of(request.get_ref())?;
         match self.ask(move |reply| Event::Cancel { task, reply }).await? {
             Answer::Cancelled(status) => {
@@ -158,6 +166,15 @@ impl Admin for AdminService {
 }
 
 impl AdminService {
+    /// The operator behind a call, if the roster in force counts it now.
+    async fn operator<T>(&self, request: &Request<T>) -> Result<Member, Status> {
+        let operator = access::member(request, Role::Operator)?;
+        let name = operator.name.clone();
+        let counts =
+            self.0.driver.look(move |core| core.is_operator(&name, super::now_ms())).await?;
+        if counts { Ok(operator) } else { Err(no_member(&operator)) }
+    }
+
     async fn ask(
         &self,
         event: impl FnOnce(u64) -> Event + Send + 'static,
@@ -195,6 +212,14 @@ fn is_final(status: &wire::TaskStatus) -> bool {
 
 fn task_of(task: &wire::TaskRef) -> Result<Digest, Status> {
     Digest::try_from(&task.task[..]).map_err(|e| Status::invalid_argument(e.to_string()))
+}
+
+fn no_member(operator: &Member) -> Status {
+    let detail = format!(
+        "the roster names no operator `{}` now; the consortium signs one, or somebody else does this",
+        operator.name
+    );
+    access::status(&Rejection::new(codes::NOT_A_MEMBER, detail))
 }
 
 fn other_answer() -> Status {

@@ -40,9 +40,11 @@ impl Blobs {
     /// The system's error; the blob then does not exist.
     pub fn put(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(digest);
-        // An intact copy is good enough; a damaged one is replaced.
+        // An intact copy is good enough, once it is as durable as a new one: a crash may have fallen
+        // between its renaming and the folder's sync. A damaged one is replaced.
         if path.exists() && self.get(digest).is_ok_and(|old| old.is_some()) {
-            return Ok(());
+            File::open(&path)?.sync_all()?;
+            return File::open(&self.folder)?.sync_all();
         }
         let unfinished = path.with_extension("tmp");
         let mut file = File::create(&unfinished)?;

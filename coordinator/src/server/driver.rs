@@ -399,7 +399,9 @@ impl Driver {
                 }
             }
             Effect::Forget { digest } => {
+                // A later event of the same batch may have brought a blob of the same content.
                 if !self.keep_masked_updates
+                    && !self.core.needs(&digest)
                     && let Err(error) = self.blobs.remove(&digest)
                 {
                     tracing::warn!(blob = %digest.short(), %error, "a blob stays although unneeded");
