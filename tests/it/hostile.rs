@@ -114,6 +114,26 @@ fn a_certificate_of_another_ca_is_refused_in_the_handshake() {
 }
 
 #[test]
+fn a_revoked_operator_changes_nothing_any_more() {
+    let mut cluster = Cluster::start(3);
+    let operator = cluster.path("operator");
+    cluster.revoke("operator");
+    block_on(async {
+        let keys = KeyStore::open(&operator).unwrap();
+        let mut admin = AdminClient::new(channel(&cluster, &keys.tls().unwrap()).await);
+        let held = admin.pending(wire::PendingRequest {}).await.unwrap().into_inner().roster;
+        let upload = wire::RosterUpload { roster: held };
+        let publish = admin.publish_roster(upload).await.unwrap_err();
+        let submit = admin.submit(wire::TaskUpload::default()).await.unwrap_err();
+        let cancel = admin.cancel(wire::TaskRef { task: vec![0; 32] }).await.unwrap_err();
+        for refused in [publish, submit, cancel] {
+            assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+            assert!(refused.message().contains("not_a_member"), "{refused}");
+        }
+    });
+}
+
+#[test]
 fn a_revoked_member_is_heard_no_more() {
     let mut cluster = Cluster::start(6);
     cluster.start_sites();

@@ -1,9 +1,9 @@
 //! Read-only views for operators and for the driver. Nothing is decided here.
 
 use koinon_aggregation::Signer as _;
-use koinon_aggregation::roster::SignedRoster;
+use koinon_aggregation::roster::{Role, SignedRoster};
 use koinon_proto::task::TaskManifest;
-use koinon_proto::{Digest, wire};
+use koinon_proto::{Digest, Millis, SiteId, wire};
 
 use super::Coordinator;
 use crate::task::Task;
@@ -50,6 +50,24 @@ impl Coordinator {
         self.roster.as_ref()
     }
 
+    /// Whether the roster in force counts this name as an operator at `now`; before the first roster
+    /// it counts nobody.
+    #[must_use]
+    pub fn is_operator(&self, name: &SiteId, now: Millis) -> bool {
+        self.roster.as_ref().is_some_and(|roster| counts_operator(roster, name, now))
+    }
+
+    /// Whether this operator may hand in this roster: it counts in the one in force, or there is none
+    /// yet, or the consortium counts it in the very roster that it brings. Without the last a
+    /// consortium whose only operator expired could never publish again.
+    #[must_use]
+    pub fn may_publish(&self, name: &SiteId, bytes: &[u8], now: Millis) -> bool {
+        let brought = || SignedRoster::verify(bytes, &self.setup.consortium_key);
+        self.roster.is_none()
+            || self.is_operator(name, now)
+            || brought().is_ok_and(|roster| counts_operator(&roster, name, now))
+    }
+
     /// Whether members may download this blob. Masked updates and the optimizer's state are not for
     /// anybody.
     #[must_use]
@@ -90,6 +108,11 @@ impl Coordinator {
             missing: missing.take(MISSING_MAX).collect(),
         }
     }
+}
+
+fn counts_operator(signed: &SignedRoster, name: &SiteId, now: Millis) -> bool {
+    let member = signed.roster().member(name.as_str());
+    member.is_some_and(|member| member.role == Role::Operator && member.counts_at(Some(now)))
 }
 
 /// The digests of the blobs that a manifest names: what the driver adds to

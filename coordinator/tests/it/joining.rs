@@ -3,10 +3,10 @@
 use koinon_aggregation::Signer;
 use koinon_aggregation::identity::Identity;
 use koinon_aggregation::invitation::{Invitation, Terms};
-use koinon_aggregation::roster::Role;
-use koinon_coordinator::{Answer, Event, Rejection};
-use koinon_proto::wire;
+use koinon_aggregation::roster::{Member, Role};
+use koinon_coordinator::{Answer, Coordinator, Event, Rejection};
 use koinon_proto::wire::to_coordinator::Message as ToCoordinator;
+use koinon_proto::{SiteId, wire};
 
 use crate::site::Question;
 use crate::world::{World, consortium, manifest, row};
@@ -200,6 +200,34 @@ fn a_first_check_in_without_a_roster_is_no_mistake_and_invites_nobody() {
     }
     assert_eq!(world.run(&task).state, "done");
     world.check();
+}
+
+#[test]
+fn an_operator_counts_by_the_roster_and_not_by_a_certificate_of_old() {
+    let mut world = World::new(4, 9);
+    let (operator, site, now) = (SiteId::new("operator").unwrap(), world.name(0), world.now);
+    let key = Identity::from_secret_bytes(&[91; 32]);
+    let empty = Coordinator::new(crate::world::setup());
+    assert!(empty.may_publish(&operator, b"", now) && !empty.is_operator(&operator, now));
+
+    let named = world.next_roster(|members| members.push(row("operator", Role::Operator, &key)));
+    assert!(!world.core.is_operator(&operator, now), "not yet");
+    assert!(!world.core.may_publish(&operator, world.first_roster().bytes(), now));
+    assert!(world.core.may_publish(&operator, named.bytes(), now), "the consortium names it there");
+    let mut forged = named.bytes().to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    assert!(!world.core.may_publish(&operator, &forged, now));
+
+    world.publish(named).unwrap();
+    assert!(world.core.is_operator(&operator, now) && !world.core.is_operator(&site, now));
+    assert!(!world.core.is_operator(&operator, 1 << 51), "expired");
+    let revoke = |member: &mut Member| member.revoked |= member.name == "operator";
+    let revoked = world.next_roster(|members| members.iter_mut().for_each(revoke));
+    assert!(world.core.may_publish(&operator, revoked.bytes(), now), "also its own revocation");
+    world.publish(revoked).unwrap();
+    assert!(!world.core.is_operator(&operator, now));
+    let next = world.next_roster(|_| ());
+    assert!(!world.core.may_publish(&operator, next.bytes(), now));
 }
 
 fn secret(identity: &Identity) -> [u8; 32] {
