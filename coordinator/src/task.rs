@@ -28,7 +28,7 @@ use declines::Declines;
 
 /// The aggregation's code of a dealer whose shares give no secret, see
 /// [`koinon_aggregation::OpenError`].
-const FALSE_DEALER: &str = "false_dealer";
+pub(crate) const FALSE_DEALER: &str = "false_dealer";
 
 /// A task as the journal knows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -37,6 +37,19 @@ impl ServerSession {
         Ok((sum.clone(), self.transcript(sum)))
     }
 
+    /// The names of dealers that sealed something else than shares: more of those who revealed hold
+    /// none of theirs than could be lying about it (n - t may be, as many as the threshold tolerates).
+    #[must_use]
+    pub fn false_dealers(&self) -> Vec<String> {
+        if self.step != Step::Unmasking {
+            return Vec::new();
+        }
+        let liars_max = self.fixed().len() - self.threshold();
+        let without = |dealer: &usize| self.reveals.len() - self.shown[*dealer].len();
+        let named = self.dealers.iter().filter(|dealer| without(dealer) > liars_max);
+        named.map(|dealer| self.name(dealer)).collect()
+    }
+
     /// The sum of the masked updates without the masks, modulo 2^bits.
     fn unmask(&self) -> Result<Vec<u64>, OpenError> {
         let mut seeds = Vec::new();
@@ -218,6 +231,16 @@ mod tests {
     fn sites_that_were_told_alike_open_in_range() {
         let (sum, _) = session(None).0.open().unwrap();
         assert_eq!(sum.mean(UPDATE).unwrap(), vec![0.25; ENTRIES]);
+    }
+
+    #[test]
+    fn a_dealer_is_false_when_more_miss_its_shares_than_could_lie() {
+        let (mut server, _) = session(None);
+        assert!(server.false_dealers().is_empty());
+        server.shown[2].remove(&0);
+        assert!(server.false_dealers().is_empty(), "one of five may lie");
+        server.shown[2].remove(&1);
+        assert_eq!(server.false_dealers(), ["site-2"]);
     }
 
     #[test]

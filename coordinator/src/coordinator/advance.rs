@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use koinon_aggregation::{OpenError, PROTOCOL_VERSION, SessionPlan};
+use koinon_aggregation::{OpenError, PROTOCOL_VERSION, ServerSession, SessionPlan};
 use koinon_proto::{Digest, Millis, SiteId, context, session_id};
 use rand::CryptoRng;
 
@@ -17,7 +17,7 @@ use crate::figures::Figures;
 use crate::record::Change;
 use crate::round::selection::{Present, Selected};
 use crate::round::{Kind, Live, Round, Turn};
-use crate::task::Next;
+use crate::task::{FALSE_DEALER, Next};
 use crate::task::material::Settled;
 
 impl Coordinator {
@@ -50,7 +50,10 @@ impl Coordinator {
                 Turn::Wait(until_ms) => self.wait(digest, Some(until_ms)),
                 Turn::Go(change) => self.proceed(out, digest, change),
                 Turn::Open => self.open(out, digest),
-                Turn::Abandon(reason) => self.abandon(out, digest, reason),
+                Turn::Abandon(reason) => {
+                    self.name_false_dealers(out, digest);
+                    self.abandon(out, digest, reason)
+                }
             };
         }
         match task.next() {
@@ -186,6 +189,16 @@ impl Coordinator {
         let OpenError::FalseDealer { site } = error else { return };
         let Ok(site) = SiteId::new(site.clone()) else { return };
         self.decline(out, digest, &site, error.code());
+    }
+
+    /// Writes down whose shares too many sites could not use: its next rounds go on without it.
+    fn name_false_dealers(&mut self, out: &mut Out, digest: &Digest) {
+        let session = self.live.get(digest).map(|live| &live.session);
+        for site in session.map(ServerSession::false_dealers).unwrap_or_default() {
+            if let Ok(site) = SiteId::new(site) {
+                self.decline(out, digest, &site, FALSE_DEALER);
+            }
+        }
     }
 
     /// A site is left out of the running round; it is not asked for the next attempts for a while,
