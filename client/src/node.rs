@@ -10,7 +10,7 @@
 //! knows neither clock nor socket. Start at [`join::join`] and [`run_with`]; whoever wants another
 //! carrier or another loop builds it around the participant as this module does.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -195,7 +195,7 @@ fn start(
         clock: Clock::new(),
         tasks: Handle::current(),
         frames: None,
-        fetching: BTreeSet::new(),
+        fetching: BTreeMap::new(),
     };
     // Its own, for waiting only: the daemon ends in order whatever happens to the caller's.
     let runtime = Builder::new_current_thread()

@@ -5,7 +5,7 @@
 //! made durable, or the ledger cannot be written, the node ends and nothing leaves. Deliberately no
 //! decisions here. Start at [`Daemon::run`].
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use koinon_proto::id::{Digest, Millis, SessionId, SiteId};
@@ -13,6 +13,7 @@ use koinon_proto::wire;
 use rand::rngs::StdRng;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 
 use super::control::{Change, Control};
 use super::download::Downloads;
@@ -29,6 +30,9 @@ use crate::trainer::{Job, Work, WorkError};
 
 /// The files of [`super::control`] are looked at this often.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Downloads at a time; each is held in memory.
+const FETCHES_MAX: usize = 16;
 
 /// What comes in from the connection, the downloads and the trainer.
 pub(super) enum Input {
@@ -59,7 +63,7 @@ pub(super) struct Daemon {
     /// Where frames go while there is a connection.
     pub(super) frames: Option<mpsc::Sender<wire::SiteFrame>>,
     /// Downloads under way.
-    pub(super) fetching: BTreeSet<Digest>,
+    pub(super) fetching: BTreeMap<Digest, AbortHandle>,
 }
 
 /// How the loop ended, if not by an error.
@@ -201,9 +205,14 @@ impl Daemon {
             Effect::DropVector => self.state.drop_vector()?,
             Effect::Send(frame) => self.send(frame)?,
             Effect::Fetch(digest) => {
-                if self.fetching.insert(digest) {
-                    self.tasks.spawn(self.downloads.clone().fetch(digest));
+                if self.fetching.len() >= FETCHES_MAX {
+                    // An honest round needs a handful. Who asks for more has left the old ones behind.
+                    tracing::warn!("too many downloads at a time: the older ones are given up");
+                    std::mem::take(&mut self.fetching).values().for_each(AbortHandle::abort);
                 }
+                self.fetching.entry(digest).or_insert_with(|| {
+                    self.tasks.spawn(self.downloads.clone().fetch(digest)).abort_handle()
+                });
             }
             Effect::Work(job) => self.worker.work(job),
             Effect::StopWork { session } => self.worker.stop(&session),
