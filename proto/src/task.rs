@@ -306,7 +306,11 @@ impl TaskManifest {
         )?;
         require(quorum <= max, "cohort.max", "at least cohort.quorum")?;
         require(max <= COHORT_MAX, "cohort.max", "at most 64")?;
-        require((1..=BUDGET_MS_MAX).contains(&self.budget_ms), "budget_ms", "1 to 30 days")?;
+        require(
+            (1..=BUDGET_MS_MAX).contains(&self.budget_ms),
+            "budget_ms",
+            "1 ms to 30 days, in milliseconds",
+        )?;
         require(self.grace_ms <= self.budget_ms, "grace_ms", "at most budget_ms")?;
         self.server_optimizer.check()?;
         self.encoding.check()?;
