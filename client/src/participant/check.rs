@@ -107,7 +107,9 @@ fn kind_fits(round: &Round) -> bool {
         }
         (TaskKind::Train, RoundKind::Train) => (1..=rounds).contains(&number) && has_version,
         // The last version is evaluated after the last round.
-        (TaskKind::Train, RoundKind::Evaluate) => number <= rounds.saturating_add(1) && has_version,
+        (TaskKind::Train, RoundKind::Evaluate) => {
+            (1..=rounds.saturating_add(1)).contains(&number) && has_version
+        }
         (TaskKind::Evaluate, RoundKind::Evaluate) => number <= 1 && has_version,
         _ => false,
     }
@@ -135,10 +137,18 @@ pub(super) fn content(
         Some(params) => (kind_byte(round.kind), Digest(params.digest())),
         None => opened_without_parameters(round).ok_or(Refusal::PlanInvalid)?,
     };
-    if durable.spent.contains(&opened) {
+    let figures_again = round.kind == RoundKind::Evaluate && figures_opened(durable, opened.1);
+    if figures_again || durable.spent.contains(&opened) {
         return Err(Refusal::Spent);
     }
     Ok((job, opened))
+}
+
+/// Whether validation figures over parameters of this content were opened, whatever opened them: a
+/// round of training sums the figures of the version that it starts from too.
+pub(super) fn figures_opened(durable: &Durable, params: Digest) -> bool {
+    let opened = |kind| durable.spent.contains(&(kind_byte(kind), params));
+    opened(RoundKind::Train) || opened(RoundKind::Evaluate)
 }
 
 fn job(round: &Round, blobs: &BTreeMap<Digest, &[u8]>, site: &SiteId) -> Result<Job, Refusal> {

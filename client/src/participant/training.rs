@@ -5,6 +5,7 @@
 
 use koinon_aggregation::client::advertise;
 use koinon_aggregation::{Clipped, EncodeError, Encoded, EncodingPlan, Signer};
+use koinon_model::metrics::evaluation::evaluation_fields;
 use koinon_proto::wire::to_coordinator::Message as Reply;
 use koinon_proto::{SessionId, wire};
 use rand::CryptoRng;
@@ -12,9 +13,9 @@ use rand::CryptoRng;
 use super::invited::invite_digest;
 use super::phase::Round;
 use super::sharing::Sharing;
-use super::{Participant, Phase, Turn};
+use super::{Participant, Phase, Turn, check};
 use crate::durable::{Active, Opened, Question};
-use crate::trainer::{Contribution, WorkError};
+use crate::trainer::{Contribution, RoundKind, WorkError};
 
 /// See the module.
 pub(super) struct Training {
@@ -36,7 +37,12 @@ impl Participant {
             return; // Work for a session that was left.
         };
         let encoded = match result {
-            Ok(contribution) => encode(&round.plan.encoding, contribution, turn.rng),
+            Ok(mut contribution) => {
+                if round.kind == RoundKind::Train && self.figures_opened() {
+                    withhold_figures(&mut contribution);
+                }
+                encode(&round.plan.encoding, contribution, turn.rng)
+            }
             Err(error) => return self.fail(turn, error.code()),
         };
         match (encoded, &self.phase) {
@@ -44,6 +50,15 @@ impl Participant {
             (Ok(encoded), Phase::Training(_)) => self.advertise(turn, encoded),
             (Ok(encoded), _) => self.worked_again(turn, encoded),
         }
+    }
+
+    /// Whether validation figures of the version that this round is about were opened before.
+    fn figures_opened(&self) -> bool {
+        let opens = match &self.phase {
+            Phase::Training(phase) => Some(phase.opens),
+            _ => self.durable.active.as_ref().map(|active| active.opens),
+        };
+        opens.is_some_and(|(_, params)| check::figures_opened(&self.durable, params))
     }
 
     fn advertise(&mut self, turn: &mut Turn<'_>, encoded: Encoded) {
@@ -64,6 +79,15 @@ impl Participant {
         let secret = state.to_secret_bytes();
         self.move_to(turn, Phase::Sharing(Sharing::new(round, encoded)));
         self.answer(turn, Question::Invite, asked, message, secret);
+    }
+}
+
+/// Makes the figures at the end of a contribution to training those of no rows. Two sums of figures
+/// over the same parameters would, subtracted, be the figures of the sites that are in one of them.
+fn withhold_figures(contribution: &mut Contribution) {
+    let figures = evaluation_fields().len();
+    for values in contribution.values.iter_mut().rev().take(figures) {
+        values.fill(0.0);
     }
 }
 

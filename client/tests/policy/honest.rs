@@ -2,6 +2,7 @@
 
 use koinon_client::participant::{Ending, Note, PhaseName};
 use koinon_model::contribution::RoundKind;
+use koinon_model::params::Params;
 use koinon_proto::Digest;
 
 use crate::world::{Round, Task, World, whole_round};
@@ -36,6 +37,10 @@ fn statistics_and_evaluation_are_rounds_too() {
     let round = Round { kind: RoundKind::Statistics, number: 0, ..Round::train(1) };
     assert_eq!(whole_round(&mut world, &task, &round, &sites).n_sites(), 5);
     assert_eq!(whole_round(&mut world, &task, &Round::train(2), &sites).n_sites(), 5);
-    let round = Round { kind: RoundKind::Evaluate, number: 31, ..Round::train(3) };
+    // The last version: nobody trained on it.
+    let last = Params::init(&task.spec, 8).to_safetensors(task.spec.layout()).unwrap();
+    let version = Some(Digest::of(&last));
+    world.blobs.insert(Digest::of(&last), last);
+    let round = Round { kind: RoundKind::Evaluate, number: 31, version, ..Round::train(3) };
     assert_eq!(whole_round(&mut world, &task, &round, &sites).n_sites(), 5);
 }

@@ -435,6 +435,51 @@ fn spent_parameters_are_not_opened_again_under_any_name() {
     refused_round(&mut world, &task, 5, "spent");
 }
 
+/// Training sums the validation figures of the version it starts from, as an evaluation does: with a
+/// site fewer in one of the two, their difference would be that site's own figures.
+#[test]
+fn figures_of_a_version_are_opened_once_by_training_or_by_evaluation() {
+    let rows = |sum: &koinon_aggregation::Sum| sum.field("val_rows").unwrap()[0];
+    let evaluate =
+        |session| Round { kind: RoundKind::Evaluate, number: 2, ..Round::train(session) };
+    let (mut world, task) = ready();
+    let sites = world.all();
+    assert!(rows(&whole_round(&mut world, &task, &Round::train(1), &sites)) > 0.0);
+    let invite = world.invite(&task, &evaluate(2));
+    refused(&mut world, invite, "spent");
+
+    let (mut world, task) = ready();
+    assert!(rows(&whole_round(&mut world, &task, &evaluate(1), &sites)) > 0.0);
+    let sum = whole_round(&mut world, &task, &Round::train(2), &sites[1..]);
+    assert_eq!(rows(&sum), 0.0, "figures were said again");
+    assert!(sum.mean("update").unwrap().iter().all(|value| *value > 0.2), "it still trains");
+}
+
+/// After a crash the contribution is computed again, and the figures are left out again.
+#[test]
+fn figures_are_left_out_after_a_restart_too() {
+    let (mut world, task) = ready();
+    let sites = world.all();
+    let evaluate = Round { kind: RoundKind::Evaluate, number: 2, ..Round::train(1) };
+    whole_round(&mut world, &task, &evaluate, &sites);
+    let mut rounds = Rounds::start(&mut world, &task, &Round::train(2), &sites);
+    sites.iter().for_each(|&index| world.restart(index));
+    rounds.share(&mut world);
+    rounds.report(&mut world);
+    rounds.sign(&mut world);
+    rounds.unmask(&mut world);
+    let sum = rounds.open(&mut world);
+    assert_eq!(sum.field("val_rows").unwrap()[0], 0.0);
+}
+
+#[test]
+fn an_evaluation_inside_a_training_task_comes_after_a_round() {
+    let (mut world, task) = ready();
+    let round = Round { kind: RoundKind::Evaluate, number: 0, ..Round::train(1) };
+    let invite = world.invite(&task, &round);
+    refused(&mut world, invite, "plan_invalid");
+}
+
 #[test]
 fn statistics_are_opened_once_per_task() {
     let (mut world, task) = ready();
