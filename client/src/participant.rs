@@ -242,6 +242,8 @@ pub struct Participant {
     checked_in: Option<Vec<u8>>,
     phase: Phase,
     paused: bool,
+    /// The session of the state as it was read, before anything of it was dropped.
+    found: Option<resume::Found>,
 }
 
 struct RosterWanted {

@@ -4,12 +4,12 @@
 //! missing or is another one, its secrets are dropped and it is never entered again. State that is
 //! older than the ledger is not resumed at all: what it forgot, it could say differently.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use koinon_aggregation::client::{Advertised, Masked, Revealed, Shared, Signed};
 use koinon_aggregation::roster::SignedRoster;
-use koinon_proto::{Digest, TaskManifest, wire};
+use koinon_proto::{Digest, SessionId, TaskManifest, wire};
 use prost::Message as _;
 use zeroize::Zeroizing;
 
@@ -24,6 +24,13 @@ use super::{Participant, Setup};
 use crate::durable::{Active, Durable, Question, StateError};
 use crate::error::Error;
 use crate::ledger::{Entries, Kind};
+
+/// The session that a state was in, and the questions that it knows it answered. Kept beside the state:
+/// a session that cannot go on is dropped from that, and with it what the ledger is compared with.
+pub(super) struct Found {
+    session: SessionId,
+    answered: BTreeSet<Question>,
+}
 
 /// See [`Participant::new`].
 pub(super) fn resume(
@@ -42,6 +49,10 @@ pub(super) fn resume(
                 .map_err(|_| StateError::Invalid("roster"))?,
         ),
     };
+    let found = durable.active.as_ref().map(|active| Found {
+        session: active.session,
+        answered: active.answered.keys().copied().collect(),
+    });
     let mut offers = BTreeMap::new();
     let phase = durable.active.as_ref().and_then(|active| {
         let round = round_of(active)
@@ -65,6 +76,7 @@ pub(super) fn resume(
         checked_in: None,
         phase: phase.unwrap_or(Phase::Idle),
         paused: false,
+        found,
     })
 }
 
@@ -77,7 +89,8 @@ impl Participant {
         self.phase = Phase::Idle;
     }
 
-    /// Compares the state with the ledger of this site (`text`: its whole lines). To be called after
+    /// Compares the state as it was read, with the session in it even if that cannot go on, with the
+    /// ledger of this site (`text`: its whole lines). To be called after
     /// [`Participant::new`] and before the first event, wherever there is a ledger.
     ///
     /// # Errors
@@ -89,9 +102,8 @@ impl Participant {
             let (Some(question), Some(session)) = (answered_by(entry.kind), entry.about) else {
                 continue;
             };
-            let active = self.durable.active.as_ref().filter(|a| a.session == session);
-            let known = match active {
-                Some(active) => active.answered.contains_key(&question),
+            let known = match self.found.as_ref().filter(|found| found.session == session) {
+                Some(found) => found.answered.contains(&question),
                 None => self.durable.sessions.contains(&session),
             };
             if !known {

@@ -352,6 +352,16 @@ fn a_restored_older_state_is_not_resumed() {
         let error = check(disk).unwrap_err().to_string();
         assert!(error.contains("older than the ledger"), "{age}: {error}");
     }
+    // A session that cannot go on (its masked update is withheld from a restored state, its task may
+    // be forbidden since) was still further in the ledger than in the state.
+    for disk in &disks[2..] {
+        let error = check(&Disk { vector: None, ..disk.clone() }).unwrap_err().to_string();
+        assert!(error.contains("older than the ledger"), "{error}");
+        let mut policy = site.policy.clone();
+        policy.cohort.min = 60;
+        let participant = crate::world::participant(&site.name, &site.secret, &policy, disk);
+        assert!(participant.check_ledger(&ledger).is_err());
+    }
     rounds.open(&mut world);
     let site = &world.sites[0];
     let idle = crate::world::participant(&site.name, &site.secret, &site.policy, &site.disk);
