@@ -46,7 +46,7 @@ pub async fn run(
 ) -> Result<(), ServerError> {
     let tls = tls(&config)?;
     let models = Arc::new(Models::default());
-    for problem in scan(&config.models, &models) {
+    if let Some(problem) = scan(&config.models, &models).into_iter().next() {
         return Err(ServerError::File(problem));
     }
     let rescan = tokio::spawn(rescan(config.models.clone(), Arc::clone(&models)));

@@ -17,8 +17,8 @@ use crate::figures::Figures;
 use crate::record::Change;
 use crate::round::selection::{Present, Selected};
 use crate::round::{Kind, Live, Round, Turn};
-use crate::task::{FALSE_DEALER, Next};
 use crate::task::material::Settled;
+use crate::task::{FALSE_DEALER, Next};
 
 impl Coordinator {
     /// Does all that follows now.
