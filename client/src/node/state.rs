@@ -18,6 +18,13 @@ use super::error::NodeError;
 use super::files::{self, Readers};
 
 const MAGIC: &[u8; 16] = b"koinon state v1\n";
+/// Whether anything was said that must not be forgotten, the ledger knows: a start without this file
+/// is refused when it was.
+const PARTICIPANT_REMEDY: &str = "delete it and start again: a site that was in no round yet goes on as if it were new. If \
+     the start then says that the state is older than the ledger, this site could contradict what it has said: \
+     `koinon client leave --yes`, and join again in a new folder with a new token";
+const VECTOR_REMEDY: &str =
+    "delete it and start again: only the round that was under way goes on without this site";
 const HEADER_BYTES: usize = 16 + 8 + 16 + 32;
 
 /// The folder, locked by this process.
@@ -62,8 +69,8 @@ impl StateFolder {
     }
 
     fn read(&self) -> Result<Found, NodeError> {
-        let (durable, here) = unseal(&self.participant())?;
-        let (vector, vector_here) = unseal(&self.vector())?;
+        let (durable, here) = unseal(&self.participant(), PARTICIPANT_REMEDY)?;
+        let (vector, vector_here) = unseal(&self.vector(), VECTOR_REMEDY)?;
         let restored = !(here && vector_here);
         Ok(Found {
             durable: durable.map(Zeroizing::new),
@@ -121,17 +128,13 @@ fn seal(path: &Path, bytes: &[u8]) -> Result<(), NodeError> {
 }
 
 /// The content of a sealed file, if there is one, and whether it is where it was written.
-fn unseal(path: &Path) -> Result<(Option<Vec<u8>>, bool), NodeError> {
+fn unseal(path: &Path, remedy: &str) -> Result<(Option<Vec<u8>>, bool), NodeError> {
     let fail = |e: io::Error| NodeError::State(format!("{} cannot be read: {e}", path.display()));
     let Some(bytes) = files::read(path).map_err(fail)?.map(Zeroizing::new) else {
         return Ok((None, true));
     };
-    let damaged = || {
-        NodeError::State(format!(
-            "{} is damaged and is not used: a site that forgot what it said could say it differently; leave, and join again in a new folder",
-            path.display()
-        ))
-    };
+    let damaged =
+        || NodeError::State(format!("{} is damaged and is not used; {remedy}", path.display()));
     let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or_else(damaged)?;
     if !header.starts_with(MAGIC) || header[HEADER_BYTES - 32..] != Digest::of(body).0 {
         return Err(damaged());
@@ -212,9 +215,17 @@ mod tests {
             flip(&path, change);
             let error = StateFolder::open(dir.path()).map(|_| ()).unwrap_err();
             assert!(error.to_string().contains("participant.state"), "{error}");
+            assert!(error.to_string().contains("client leave --yes"), "{error}");
             flip(&path, change);
         }
         assert!(StateFolder::open(dir.path()).unwrap().1.durable.is_some());
+        let vector = dir.path().join("vector.state");
+        fs::write(&vector, b"torn").unwrap();
+        let error = StateFolder::open(dir.path()).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("only the round that was under way"), "{error}");
+        fs::remove_file(&vector).unwrap();
+        let (_, found) = StateFolder::open(dir.path()).unwrap();
+        assert!(found.durable.is_some() && !found.restored, "what it advises works");
         flip(&path, 20);
         assert!(StateFolder::open(dir.path()).unwrap().1.restored);
     }
