@@ -22,6 +22,7 @@ use super::rounds::{call, check_version, client, refused, version_range};
 use super::state::StateFolder;
 use crate::ledger::Kind;
 use crate::policy::Policy;
+use crate::source::{DataError, Source};
 
 /// The clocks may differ by this much before it is worth a word: certificates are valid from an hour
 /// before they were made.
@@ -120,8 +121,13 @@ fn data(findings: &mut Findings, config: &Config) {
             format!("there is no [data] in {} yet: write where this site's rows are", config::FILE),
         );
     };
-    match data.open() {
-        Ok(source) => {
+    let read = data.open().and_then(|mut source| Ok((count_rows(&mut *source)?, source)));
+    match read {
+        Ok((0, source)) => {
+            let text = format!("{} has no rows: is it the right file?", source.name());
+            findings.bad(Area::Data, 4, text);
+        }
+        Ok((rows, source)) => {
             let columns = source.columns();
             let strange: Vec<&str> = data
                 .rename
@@ -130,7 +136,8 @@ fn data(findings: &mut Findings, config: &Config) {
                 .filter(|name| !columns.iter().any(|column| column == name))
                 .collect();
             if strange.is_empty() {
-                findings.good(Area::Data, format!("{}: {} columns", source.name(), columns.len()));
+                let text = format!("{}: {rows} rows, {} columns", source.name(), columns.len());
+                findings.good(Area::Data, text);
             } else {
                 let text = format!(
                     "[data.rename] names columns that {} does not have: {}; use the names in the file",
@@ -142,6 +149,17 @@ fn data(findings: &mut Findings, config: &Config) {
         }
         Err(error) => findings.bad(Area::Data, 4, error.to_string()),
     }
+}
+
+/// Reads the whole table, so that one that breaks off is found, but no cell: which columns matter is
+/// a plan's to say.
+fn count_rows(source: &mut dyn Source) -> Result<u64, DataError> {
+    source.select(&[])?;
+    let mut rows = 0;
+    while let Some(batch) = source.next_batch()? {
+        rows += batch.num_rows() as u64;
+    }
+    Ok(rows)
 }
 
 async fn network(
@@ -284,6 +302,7 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::csv::{CsvOptions, CsvSource};
 
     #[tokio::test]
     async fn a_folder_without_a_member_is_one_finding() {
@@ -292,6 +311,19 @@ mod tests {
         assert_eq!(findings.len(), 1);
         assert!(!findings[0].ok && findings[0].area == Area::Folder);
         assert!(findings[0].text.contains("koinon join"));
+    }
+
+    #[test]
+    fn the_whole_table_is_read() {
+        let rows = |text: &'static [u8]| {
+            let source =
+                CsvSource::from_reader("t.csv".into(), Box::new(text), CsvOptions::default());
+            count_rows(&mut source.unwrap())
+        };
+        assert_eq!(rows(b"a,b\n1,2\n3,4\n").unwrap(), 2);
+        assert_eq!(rows(b"a,b\n").unwrap(), 0);
+        let error = rows(b"a,b\n1,2\n3").unwrap_err();
+        assert!(matches!(error, DataError::Truncated { line: 3, .. }), "{error}");
     }
 
     #[test]
