@@ -35,6 +35,7 @@ mod frames;
 mod gather;
 mod invited;
 mod link;
+mod note;
 mod offers;
 mod phase;
 mod reporting;

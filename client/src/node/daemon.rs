@@ -251,12 +251,12 @@ impl Daemon {
                 tracing::debug!(session = %id(session), acknowledged, total, "uploaded");
             }
             Note::Ended { session, ending } => {
-                tracing::info!(session = %id(session), ?ending, "session ended");
+                tracing::info!(session = %id(session), %ending, "session ended");
             }
             Note::Fault { fault, code } => {
                 tracing::warn!(fault = fault.code(), code, "a message of the coordinator was bad");
             }
-            other => tracing::info!(note = ?other, "note"),
+            other => tracing::info!("{other}"),
         }
         self.status.note(note);
         // What somebody waits for is shown at once, and not only after the whole turn.

@@ -163,6 +163,23 @@ pub(super) fn check_version(answer: &wire::Negotiated, min_version: u32) -> Resu
     )))
 }
 
+/// What a status says and its first cause, each once; its own text repeats the causes as a program
+/// sees them.
+fn in_words(status: &Status) -> String {
+    let said = match status.message() {
+        "" => status.code().description(),
+        said => said,
+    };
+    let mut cause = std::error::Error::source(status);
+    while let Some(deeper) = cause.and_then(std::error::Error::source) {
+        cause = Some(deeper);
+    }
+    match cause.map(ToString::to_string) {
+        Some(cause) if !said.contains(&cause) => format!("{said}: {cause}"),
+        _ => said.to_owned(),
+    }
+}
+
 /// What a failed call means.
 pub(super) fn refused(target: &Target, what: &str, status: &Status) -> NodeError {
     if let Some(error) = connect::refusal(target, status) {
@@ -175,8 +192,26 @@ pub(super) fn refused(target: &Target, what: &str, status: &Status) -> NodeError
         | Code::Cancelled
         | Code::Internal => NodeError::Connect(connect::ConnectError::Http {
             address: target.address.clone(),
-            reason: format!("{what}: {}", connect::chain(status)),
+            reason: format!("{what}: {}", in_words(status)),
         }),
         _ => NodeError::Refused(format!("the coordinator refuses `{what}`: {}", status.message())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_line_is_told_in_words() {
+        let io = || std::io::Error::other("connection reset by peer");
+        let nested = Status::from_error(Box::new(std::io::Error::other(io())));
+        for status in [nested, Status::from_error(Box::new(io()))] {
+            let text = in_words(&status);
+            assert_eq!(text.matches("connection reset by peer").count(), 1, "{text}");
+            assert!(!text.contains("Custom") && !text.contains("source"), "{text}");
+        }
+        assert_eq!(in_words(&Status::unavailable("going down")), "going down");
+        assert!(!in_words(&Status::unavailable("")).is_empty());
     }
 }
