@@ -29,23 +29,14 @@ impl Stage {
     /// Makes the folder. An existing one is refused unless `fresh`, which removes it only if a demo made it.
     pub(crate) fn open(dir: &Path, fresh: bool) -> anyhow::Result<Stage> {
         if dir.exists() {
-            if !fresh {
-                return Err(fail(
-                    Exit::Config,
-                    format!(
-                        "{} exists already; look at what the last run left there, then use --fresh to replace it or --dir for another place",
-                        dir.display()
-                    ),
-                ));
-            }
-            if !dir.join(MARKER).exists() {
-                return Err(fail(
-                    Exit::Config,
-                    format!(
-                        "{} was not made by a demo, so --fresh leaves it alone; choose another place with --dir",
-                        dir.display()
-                    ),
-                ));
+            let ours = dir.join(MARKER).exists();
+            if !ours || !fresh {
+                let advice = if ours {
+                    "exists already; look at what the last run left there, then use --fresh to replace it or --dir for another place"
+                } else {
+                    "exists already and was not made by a demo, so it is left alone, also with --fresh; choose another place with --dir"
+                };
+                return Err(fail(Exit::Config, format!("{} {advice}", dir.display())));
             }
             fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
         }
@@ -76,7 +67,7 @@ impl Stage {
                 String::from_utf8_lossy(&output.stderr).trim()
             );
         }
-        Ok(String::from_utf8(output.stdout).context("a process printed no text")?)
+        String::from_utf8(output.stdout).context("a process printed no text")
     }
 
     /// Starts `koinon WORDS…` in the background under a name; its output goes to `logs/NAME.log`.
@@ -249,6 +240,9 @@ mod tests {
         for fresh in [false, true] {
             let refused = Stage::open(&precious, fresh).err().unwrap();
             assert_eq!(crate::exit::code_of(&refused), 3);
+            let text = refused.to_string();
+            assert!(text.contains("not made by a demo") && text.contains("--dir"), "{text}");
+            assert!(!text.contains("use --fresh"), "that would be refused too: {text}");
         }
         assert!(precious.join("thesis.txt").exists());
         let ours = home.join("ours");
