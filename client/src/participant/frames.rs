@@ -46,6 +46,9 @@ impl Participant {
         if welcome.coordinator_epoch == 0 || !self.link.is_connected() {
             return turn.fault(Fault::Malformed);
         }
+        if !self.link.answers_a_hello() {
+            return turn.fault(Fault::OutOfStep);
+        }
         if self.link.outbox.acknowledge(welcome.received).is_err() {
             return turn.fault(Fault::Receipt);
         }

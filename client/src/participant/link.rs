@@ -17,6 +17,8 @@ pub(super) struct Link {
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
     state: State,
+    /// Hellos of this connection that no welcome has answered yet.
+    unanswered: u64,
     heartbeat_ms: Millis,
     next_hello_ms: Millis,
 }
@@ -38,6 +40,7 @@ impl Link {
             outbox: Outbox::new(),
             inbox: Inbox::new(),
             state: State::Disconnected,
+            unanswered: 0,
             heartbeat_ms: heartbeat_ms.max(1),
             next_hello_ms: 0,
         }
@@ -47,12 +50,21 @@ impl Link {
         while self.site_epoch == 0 {
             self.site_epoch = turn.rng.next_u64();
         }
-        self.state = State::Greeting;
+        (self.state, self.unanswered) = (State::Greeting, 0);
         self.hello(turn);
     }
 
     pub(super) fn disconnected(&mut self) {
-        self.state = State::Disconnected;
+        (self.state, self.unanswered) = (State::Disconnected, 0);
+    }
+
+    /// Takes a welcome as the answer to one hello; `false` when every hello has its answer. What is not
+    /// receipted is said again after each welcome, so welcomes must not come as often as the
+    /// coordinator likes: everything said is written into the ledger.
+    pub(super) fn answers_a_hello(&mut self) -> bool {
+        let left = self.unanswered.checked_sub(1);
+        self.unanswered = left.unwrap_or(0);
+        left.is_some()
     }
 
     /// Notes a welcome and says whether the coordinator's epoch is another than before.
@@ -87,6 +99,7 @@ impl Link {
 
     fn hello(&mut self, turn: &mut Turn<'_>) {
         self.next_hello_ms = turn.now.saturating_add(self.heartbeat_ms);
+        self.unanswered += 1;
         let hello = wire::Hello {
             site_epoch: self.site_epoch,
             first_sequence: self.outbox.first_sequence(),

@@ -5,7 +5,7 @@ use koinon_aggregation::identity::Identity;
 use koinon_aggregation::roster::{Role, Roster};
 use koinon_aggregation::{Bundle, Signer as _, SurvivorSignature};
 use koinon_client::Event;
-use koinon_client::participant::PhaseName;
+use koinon_client::participant::{HEARTBEAT_MS, PhaseName};
 use koinon_client::policy::ApprovalDefault;
 use koinon_model::contribution::RoundKind;
 use koinon_model::params::Params;
@@ -596,7 +596,12 @@ fn receipts_for_what_was_never_sent_are_faults() {
     use wire::coordinator_frame::Frame;
     world.frame(0, Frame::Receipt(wire::Receipt { sequence: 999, rejection: None }));
     fault(&world, "receipt");
+    world.sites[0].notes.clear();
     let welcome = wire::Welcome { coordinator_epoch: 5, received: 999 };
+    world.frame(0, Frame::Welcome(welcome));
+    fault(&world, "out_of_step"); // No hello is without its answer.
+    let (now, site) = (world.now + HEARTBEAT_MS, &mut world.sites[0]);
+    site.participant.handle(now, &mut site.rng, Event::Tick);
     world.frame(0, Frame::Welcome(welcome));
     fault(&world, "receipt");
     reported(&mut world, &task, 1);

@@ -1,5 +1,6 @@
 //! The mailbox over carriers that lose, repeat, and break; and coordinators that start anew.
 
+use koinon_client::participant::HEARTBEAT_MS;
 use koinon_client::{Effect, Event};
 use koinon_proto::wire;
 use koinon_proto::wire::to_coordinator::Message as FromSite;
@@ -61,9 +62,18 @@ fn mail_that_was_lost_comes_with_the_next_welcome() {
     let first = mail(&sent);
     assert!(!first.is_empty());
     // Not receipted: the next welcome of the same epoch brings the same mail again, and no other.
-    assert_eq!(mail(&participant.handle(6, &mut rng, welcome(7, received))), first);
+    participant.handle(4 + HEARTBEAT_MS, &mut rng, Event::Tick);
+    let later = 5 + HEARTBEAT_MS;
+    assert_eq!(mail(&participant.handle(later, &mut rng, welcome(7, received))), first);
+    // One that answers no hello brings nothing, whatever epoch it speaks of, however often it comes.
+    for epoch in [7, 8, 9, 7] {
+        let sent = participant.handle(later, &mut rng, welcome(epoch, received));
+        assert!(!sent.iter().any(|effect| matches!(effect, Effect::Send(_))), "epoch {epoch}");
+    }
     let last = *first.last().unwrap();
-    assert!(mail(&participant.handle(7, &mut rng, welcome(7, last))).is_empty());
+    participant.handle(5 + 2 * HEARTBEAT_MS, &mut rng, Event::Tick);
+    let last = participant.handle(6 + 2 * HEARTBEAT_MS, &mut rng, welcome(7, last));
+    assert!(mail(&last).is_empty());
     drop(task);
 }
 
