@@ -115,7 +115,7 @@ pub(crate) struct Active {
 }
 
 /// What a sum is over: a kind of round (its wire number) and the digest of the parameters' content, or
-/// of the task where there are no parameters.
+/// of the feature plan's where there are no parameters.
 pub(crate) type Opened = (u8, Digest);
 
 /// Everything that survives.

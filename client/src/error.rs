@@ -83,8 +83,8 @@ codes! {
         BlobInvalid = "blob_invalid", "a file that the task names is missing or malformed";
         /// These parameters were already opened in another session.
         Spent = "spent", "a sum over these parameters was already opened with this site's help";
-        /// The task's statistics were already opened.
-        StatisticsOpened = "statistics_opened", "the statistics of this task were already opened";
+        /// Statistics under this feature plan were already opened, in this task or in another.
+        StatisticsOpened = "statistics_opened", "the statistics under this feature plan were already opened";
         /// This session was left; its keys are single-use.
         SessionLeft = "session_left", "this session was left before and is never entered again";
         /// The state holds as many sessions as it can.

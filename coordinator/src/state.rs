@@ -211,12 +211,36 @@ impl State {
             _ => {}
         }
         self.conclude(&round, Ok(*result));
+        self.share_fitted();
         Some(())
+    }
+
+    /// The newest fitted statistics of a feature plan. A site opens the sums behind them once, so that
+    /// every task under this plan shares them.
+    pub(crate) fn fitted_of(&self, features: &Digest) -> Option<Digest> {
+        let tasks = self.order.iter().rev().filter_map(|digest| self.tasks.get(digest));
+        tasks.filter(|task| task.manifest.features == *features).find_map(|task| task.fitted)
+    }
+
+    /// Gives tasks that wait for statistics those that another task fitted meanwhile.
+    fn share_fitted(&mut self) {
+        for digest in &self.order {
+            let Some(task) = self.tasks.get(digest).filter(|task| task.wants_fitted()) else {
+                continue;
+            };
+            let Some(fitted) = self.fitted_of(&task.manifest.features) else { continue };
+            let Some(task) = self.tasks.get_mut(digest) else { continue };
+            task.adopt(fitted);
+            if let Some(version) = task.version {
+                self.registry.fit(&version, fitted);
+            }
+        }
     }
 
     fn abandon(&mut self, at_ms: Millis, task: Digest, reason: &str) -> Option<()> {
         let round = self.tasks.get_mut(&task)?.abandon(at_ms, reason)?;
         self.conclude(&round, Err(reason.to_owned()));
+        self.share_fitted();
         Some(())
     }
 

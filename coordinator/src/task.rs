@@ -183,6 +183,19 @@ impl Task {
         }
     }
 
+    /// Whether fitted statistics of another task would save this one a round.
+    pub(crate) fn wants_fitted(&self) -> bool {
+        let idle = self.end.is_none() && self.round.is_none();
+        idle && self.fitted.is_none() && self.manifest.kind != TaskKind::Statistics
+    }
+
+    /// Goes on with the fitted statistics of another task, as if its own round of them had committed.
+    pub(crate) fn adopt(&mut self, fitted: Digest) {
+        self.fitted = Some(fitted);
+        (self.attempts, self.last_failure, self.spent) = (0, None, false);
+        self.declines.moved_on();
+    }
+
     /// The version with the lowest validation loss; before any is known, the newest.
     pub(crate) fn best_version(&self) -> Option<Digest> {
         self.best.map(|best| best.version).or(self.version)

@@ -85,9 +85,6 @@ pub(super) fn invitation(
     refuse(durable.sessions.contains(&round.session), Refusal::SessionLeft)?;
     let full = durable.sessions.len().max(durable.spent.len()) >= SESSIONS_MAX;
     refuse(full, Refusal::StateFull)?;
-    if let Some(opened) = opened_without_parameters(round) {
-        refuse(durable.spent.contains(&opened), Refusal::StatisticsOpened)?;
-    }
     let bytes = plan.encoding.update_bytes() as u64;
     refuse(bytes > policy.tasks.round_bytes_max, Refusal::RoundTooLarge)
 }
@@ -115,11 +112,6 @@ fn kind_fits(round: &Round) -> bool {
     }
 }
 
-/// What the round opens, where that is known without the parameters: a task's statistics.
-fn opened_without_parameters(round: &Round) -> Option<Opened> {
-    (round.kind == RoundKind::Statistics).then(|| (kind_byte(round.kind), round.task))
-}
-
 /// The work of a round, and what its sum is over: once all blobs are here.
 pub(super) fn content(
     round: &Round,
@@ -132,14 +124,17 @@ pub(super) fn content(
     if encoding != round.plan.encoding {
         return Err(Refusal::EncodingMismatch);
     }
-    let opened = match &job.params {
-        // By content: the same parameters under another file's name are the same parameters.
-        Some(params) => (kind_byte(round.kind), Digest(params.digest())),
-        None => opened_without_parameters(round).ok_or(Refusal::PlanInvalid)?,
+    // By content: the same parameters or feature plan under another file's name, or in another task,
+    // are the same.
+    let (over, refusal) = match (&job.params, round.kind) {
+        (Some(params), _) => (params.digest(), Refusal::Spent),
+        (None, RoundKind::Statistics) => (job.features.digest(), Refusal::StatisticsOpened),
+        (None, _) => return Err(Refusal::PlanInvalid),
     };
+    let opened = (kind_byte(round.kind), Digest(over));
     let figures_again = round.kind == RoundKind::Evaluate && figures_opened(durable, opened.1);
     if figures_again || durable.spent.contains(&opened) {
-        return Err(Refusal::Spent);
+        return Err(refusal);
     }
     Ok((job, opened))
 }

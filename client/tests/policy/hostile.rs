@@ -481,7 +481,7 @@ fn an_evaluation_inside_a_training_task_comes_after_a_round() {
 }
 
 #[test]
-fn statistics_are_opened_once_per_task() {
+fn statistics_are_opened_once_per_feature_plan() {
     let (mut world, task) = ready();
     let sites = world.all();
     let statistics =
@@ -489,6 +489,11 @@ fn statistics_are_opened_once_per_task() {
     whole_round(&mut world, &task, &statistics(1), &sites);
     let invite = world.invite(&task, &statistics(2));
     refused(&mut world, invite.clone(), "statistics_opened");
+    // Another task with the same plan, without one of the sites, would open the difference.
+    let other = Task::new(|manifest| manifest.seed = 8);
+    world.offer(&other);
+    let again = world.invite(&other, &statistics(3));
+    refused(&mut world, again, "statistics_opened");
     world.restart(0);
     world.offer(&task);
     refused(&mut world, invite, "statistics_opened");

@@ -145,23 +145,26 @@ impl Coordinator {
         Ok(())
     }
 
-    /// The parameters that a task starts from, and the fitted features that belong to them.
+    /// The parameters that a task starts from, and the fitted features, if the plan was fitted before:
+    /// those of the version, else the newest. The sites would not open the sums behind them again.
     fn start_of(
         &self,
         manifest: &TaskManifest,
         fresh: Option<&[u8]>,
     ) -> Result<(Option<Digest>, Option<Digest>)> {
+        let fits = manifest.kind != TaskKind::Statistics;
+        let newest = self.state.fitted_of(&manifest.features).filter(|_| fits);
         match manifest.init_from {
-            InitFrom::Fresh { .. } => Ok((fresh.map(Digest::of), None)),
-            InitFrom::File { digest } => Ok((Some(digest), None)),
+            InitFrom::Fresh { .. } => Ok((fresh.map(Digest::of), newest)),
+            InitFrom::File { digest } => Ok((Some(digest), newest)),
             InitFrom::Version { digest } => {
                 let version = self.state.registry.get(&digest).ok_or_else(|| {
                     let detail = format!("version {digest} is not known here; `koinon model list`");
                     Rejection::new(codes::UNKNOWN_VERSION, detail)
                 })?;
-                // Under another feature plan the old statistics mean nothing: they are fitted anew.
+                // Under another feature plan the old statistics mean nothing.
                 let same = version.features == manifest.features;
-                Ok((Some(digest), version.fitted.filter(|_| same)))
+                Ok((Some(digest), version.fitted.filter(|_| same).or(newest)))
             }
         }
     }

@@ -16,6 +16,9 @@ use crate::record::Change;
 const PASSING: [&str; 7] =
     ["bad_upload", "late", "not_approved", "paused", "roster_mismatch", "session_left", "stopped"];
 
+/// A site's word for statistics that it opened before, under the same feature plan.
+const STATISTICS_OPENED: &str = "statistics_opened";
+
 /// Who declined a task's rounds, and with what code.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Declines {
@@ -36,9 +39,10 @@ impl Declines {
         }
     }
 
-    /// The next round starts from other parameters: nobody has spent those.
+    /// The next round starts from other parameters, or needs no statistics any more: nobody has spent
+    /// what it is over.
     pub(crate) fn moved_on(&mut self) {
-        self.remove(|_, code| code == codes::SPENT);
+        self.remove(|_, code| [codes::SPENT, STATISTICS_OPENED].contains(&code));
     }
 
     fn remove(&mut self, which: impl Fn(&SiteId, &str) -> bool) {
@@ -99,6 +103,7 @@ mod tests {
         let (task, bundle) = (Digest::of(b"task"), Bytes::default());
         declines.note(&Change::BundleAccepted { task, site: site("c"), bundle });
         assert_eq!(declines.explain("too_few"), "too_few: spent at 2 sites");
+        declined(&mut declines, "d", "statistics_opened");
         declines.moved_on();
         assert_eq!(declines, Declines::default());
     }

@@ -206,7 +206,7 @@ fn a_broken_upload_goes_on_where_it_was() {
 }
 
 #[test]
-fn two_tasks_share_the_sites_one_after_the_other() {
+fn tasks_share_the_sites_and_the_statistics_of_their_feature_plan() {
     let mut world = World::new(5, 9);
     let mut second = manifest();
     (second.name, second.seed) = ("second".into(), 10);
@@ -215,6 +215,20 @@ fn two_tasks_share_the_sites_one_after_the_other() {
     for task in &tasks {
         assert_eq!(world.run(task).state, "done");
     }
-    assert_eq!(world.core.tasks().len(), 2);
+    // One that comes when the plan was fitted long ago.
+    let mut third = manifest();
+    (third.name, third.seed) = ("third".into(), 11);
+    third.init_from = koinon_proto::task::InitFrom::Fresh { seed: 7 };
+    let third = world.submit(&third).unwrap();
+    let fitted = world.core.status(&tasks[0]).unwrap().fitted;
+    assert_eq!(world.core.status(&third).unwrap().fitted, fitted);
+    let ended: Vec<_> = [tasks[0], tasks[1], third].iter().map(|task| world.run(task)).collect();
+    // Sites open the sums behind the statistics once, so that no two can be subtracted.
+    let rounds = ended.iter().map(|status| status.history.len()).collect::<Vec<_>>();
+    assert_eq!(rounds, [4, 3, 3], "statistics once");
+    assert!(ended.iter().all(|status| status.state == "done" && status.fitted == fitted));
+    let versions = world.core.versions();
+    assert!(versions.iter().all(|version| version.fitted == fitted));
+    assert_eq!(world.recovered().state_digest(), world.core.state_digest());
     world.check();
 }
