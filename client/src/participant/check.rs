@@ -132,7 +132,7 @@ pub(super) fn content(
         (None, _) => return Err(Refusal::PlanInvalid),
     };
     let opened = (kind_byte(round.kind), Digest(over));
-    let figures_again = round.kind == RoundKind::Evaluate && figures_opened(durable, opened.1);
+    let figures_again = !withholds_figures(round) && figures_opened(durable, opened.1);
     if figures_again || durable.spent.contains(&opened) {
         return Err(refusal);
     }
@@ -141,9 +141,17 @@ pub(super) fn content(
 
 /// Whether validation figures over parameters of this content were opened, whatever opened them: a
 /// round of training sums the figures of the version that it starts from too.
-pub(super) fn figures_opened(durable: &Durable, params: Digest) -> bool {
+fn figures_opened(durable: &Durable, params: Digest) -> bool {
     let opened = |kind| durable.spent.contains(&(kind_byte(kind), params));
     opened(RoundKind::Train) || opened(RoundKind::Evaluate)
+}
+
+/// Whether a round of training is without validation figures: the first from a version that is given,
+/// since that may have been evaluated before. The task alone says so, never what one site opened: if
+/// only those sites left their figures out, the sum would be the figures of the others, or of one.
+pub(super) fn withholds_figures(round: &Round) -> bool {
+    let given = !matches!(round.manifest.init_from, InitFrom::Fresh { .. });
+    given && round.kind == RoundKind::Train && round.invite.round == 1
 }
 
 fn job(round: &Round, blobs: &BTreeMap<Digest, &[u8]>, site: &SiteId) -> Result<Job, Refusal> {

@@ -15,7 +15,7 @@ use super::phase::Round;
 use super::sharing::Sharing;
 use super::{Participant, Phase, Turn, check};
 use crate::durable::{Active, Opened, Question};
-use crate::trainer::{Contribution, RoundKind, WorkError};
+use crate::trainer::{Contribution, WorkError};
 
 /// See the module.
 pub(super) struct Training {
@@ -38,7 +38,7 @@ impl Participant {
         };
         let encoded = match result {
             Ok(mut contribution) => {
-                if round.kind == RoundKind::Train && self.figures_opened() {
+                if check::withholds_figures(round) {
                     withhold_figures(&mut contribution);
                 }
                 encode(&round.plan.encoding, contribution, turn.rng)
@@ -50,15 +50,6 @@ impl Participant {
             (Ok(encoded), Phase::Training(_)) => self.advertise(turn, encoded),
             (Ok(encoded), _) => self.worked_again(turn, encoded),
         }
-    }
-
-    /// Whether validation figures of the version that this round is about were opened before.
-    fn figures_opened(&self) -> bool {
-        let opens = match &self.phase {
-            Phase::Training(phase) => Some(phase.opens),
-            _ => self.durable.active.as_ref().map(|active| active.opens),
-        };
-        opens.is_some_and(|(_, params)| check::figures_opened(&self.durable, params))
     }
 
     fn advertise(&mut self, turn: &mut Turn<'_>, encoded: Encoded) {
