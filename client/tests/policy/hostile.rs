@@ -440,18 +440,18 @@ fn spent_parameters_are_not_opened_again_under_any_name() {
 /// site fewer in one of the two, their difference would be that site's own figures.
 #[test]
 fn figures_of_a_version_are_opened_once_by_training_or_by_evaluation() {
-    let rows = |sum: &koinon_aggregation::Sum| sum.field("val_rows").unwrap()[0];
+    let loss = |sum: &koinon_aggregation::Sum| sum.field("val_loss").unwrap()[0];
     let evaluate =
         |session| Round { kind: RoundKind::Evaluate, number: 2, ..Round::train(session) };
     let (mut world, task) = ready();
     let sites = world.all();
-    assert!(rows(&whole_round(&mut world, &task, &Round::train(1), &sites)) > 0.0);
+    assert!(loss(&whole_round(&mut world, &task, &Round::train(1), &sites)) > 0.0);
     let invite = world.invite(&task, &evaluate(2));
     refused(&mut world, invite, "spent");
 
     // The other way round, and under any number of a round.
     let (mut world, task) = ready();
-    assert!(rows(&whole_round(&mut world, &task, &evaluate(1), &sites[1..])) > 0.0);
+    assert!(loss(&whole_round(&mut world, &task, &evaluate(1), &sites[1..])) > 0.0);
     for number in [1, 2] {
         let train = Round { number, ..Round::train(2) };
         let invite = world.invite(&task, &train);
@@ -480,7 +480,7 @@ fn the_first_round_from_a_given_version_has_no_figures_of_anybody() {
     rounds.sign(&mut world);
     rounds.unmask(&mut world);
     let sum = rounds.open(&mut world);
-    assert_eq!((sum.n_sites(), sum.field("val_rows").unwrap()[0]), (sites.len(), 0.0));
+    assert_eq!((sum.n_sites(), sum.field("val_loss").unwrap()[0]), (sites.len(), 0.0));
     assert!(sum.mean("update").unwrap().iter().all(|value| *value > 0.2), "it still trains");
 }
 
