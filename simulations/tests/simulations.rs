@@ -63,6 +63,15 @@ fn faults_break_no_rule() {
     assert!(done >= 18, "only {done} of {} tasks got through", reports.len());
 }
 
+/// Seeds that once broke a rule, and what it was.
+#[test]
+fn seeds_that_found_a_bug_stay_clean() {
+    // A site that was left out had taken the same invitation once more, and never heard of the end.
+    for seed in [348] {
+        run_many(&scenario("faults.toml", &[]), seed..seed + 1, 1, assert_clean).unwrap();
+    }
+}
+
 #[test]
 fn crashes_at_every_turn_break_no_rule() {
     let often = ["faults.coordinator_crash=0.03", "faults.site_crash=0.02", "faults.crashes_max=9"];

@@ -289,6 +289,12 @@ impl Coordinator {
     fn about(&mut self, out: &mut Out, site: &SiteId, session: &[u8]) -> Result<About, Rejection> {
         let session = Digest::try_from(session)?;
         if let Some(task) = self.state.task_of(&session) {
+            // A site may have taken an invitation that was on its way when it was left out, and would
+            // wait for ever for a round that goes on without it.
+            let round = self.state.tasks[&task].round.as_ref();
+            if round.is_some_and(|round| round.declined.contains_key(site)) {
+                self.tell(out, &task, std::slice::from_ref(site));
+            }
             return Ok(About::Task(task));
         }
         let last = self.state.outcomes.get(site).filter(|outcome| outcome.session == session);
