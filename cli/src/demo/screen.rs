@@ -36,12 +36,17 @@ impl Screen {
     /// One line, kept.
     pub(crate) fn line(&self, text: impl AsRef<str>) {
         let text = text.as_ref();
-        self.bar.suspend(|| match self.format {
+        let write = || match self.format {
             Format::Text => crate::output::say(text),
             Format::Json => {
                 let _ = writeln!(std::io::stderr().lock(), "{text}");
             }
-        });
+        };
+        // Before the first round there is no bar to make room for, and drawing one of 0 of 0 rounds would say "done".
+        match self.bar.length() {
+            Some(1..) => self.bar.suspend(write),
+            _ => write(),
+        }
     }
 
     /// A step's name, and what came out of it.

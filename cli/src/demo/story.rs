@@ -10,12 +10,13 @@ use crate::output::thousands;
 /// Three commands that check what the demo claims.
 pub(crate) fn checks(dir: &Path, o: &Outcome) -> Vec<String> {
     let dir = dir.display();
+    // As it was called: after `cargo run` the program is not on the path.
+    let koinon = std::env::args().next().unwrap_or_else(|| "koinon".into());
+    let site = format!("{dir}/{}", o.ledger.site);
     vec![
-        format!("koinon client ledger verify --dir {dir}/{}", o.ledger.site),
-        format!(
-            "koinon task list --dir {dir}/operator   # after: koinon coordinator run --dir {dir}/coordinator"
-        ),
-        format!("koinon model verify {dir}/referee/federated"),
+        format!("{koinon} client ledger verify --dir {site} --transcript {site}/transcript"),
+        format!("{koinon} client ledger list --dir {site}"),
+        format!("{koinon} model verify {dir}/referee/federated"),
     ]
 }
 
