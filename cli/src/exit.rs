@@ -3,6 +3,10 @@
 use std::fmt;
 
 /// What kind of trouble ended the program. The numbers never change.
+#[cfg_attr(
+    not(feature = "client"),
+    expect(dead_code, reason = "a role built alone does not meet every kind of trouble")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// The command line is wrong (clap uses the same number).

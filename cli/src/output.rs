@@ -43,6 +43,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// 1234567 → `1,234,567`.
+#[cfg(feature = "client")]
 pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();

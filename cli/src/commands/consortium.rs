@@ -119,6 +119,7 @@ impl Folder {
     }
 
     /// Keeps a newly signed roster.
+    #[cfg(feature = "client")]
     pub(crate) fn keep_roster(&self, bytes: &[u8]) -> anyhow::Result<()> {
         replace(&self.dir.join(ROSTER), bytes, 0o644)
     }

@@ -6,15 +6,20 @@ use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use koinon_aggregation::identity::{Identity, fingerprint};
 use koinon_aggregation::invitation::{Invitation, Terms};
-use koinon_aggregation::roster::{Member, Role, Roster, SignedRoster};
+#[cfg(feature = "client")]
+use koinon_aggregation::roster::Roster;
+use koinon_aggregation::roster::{Member, Role, SignedRoster};
 use koinon_aggregation::signer::Signer as _;
 
 use super::clock::{date, now_ms};
 use super::consortium::{Folder, Kept, PUBLIC};
-use crate::exit::{Exit, OrExit as _, fail};
+#[cfg(feature = "client")]
+use crate::exit::fail;
+use crate::exit::{Exit, OrExit as _};
 use crate::output::{Format, say, say_json, table};
 
 /// How long a membership is valid.
+#[cfg(feature = "client")]
 const MEMBERSHIP_MS: u64 = 2 * 365 * 24 * 3_600_000;
 
 #[derive(Subcommand)]
@@ -269,6 +274,7 @@ fn publish(
 }
 
 /// The last roster as a draft of the next version.
+#[cfg(feature = "client")]
 fn next_roster(folder: &Folder, consortium: &Identity) -> anyhow::Result<Roster> {
     let Some(bytes) = folder.roster()? else {
         return Ok(Roster { version: 1, previous: None, members: Vec::new() });

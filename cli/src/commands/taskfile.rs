@@ -21,6 +21,10 @@ pub(crate) struct Task {
     pub(crate) blobs: Vec<Vec<u8>>,
     pub(crate) spec: Option<CheckedSpec>,
     pub(crate) features: Option<FeaturePlan>,
+    #[cfg_attr(
+        not(feature = "demo"),
+        expect(dead_code, reason = "only the demo's referee trains")
+    )]
     pub(crate) training: Option<TrainingPlan>,
 }
 

@@ -50,6 +50,7 @@ pub(crate) struct RoundView {
 
 impl TaskView {
     /// Whether nothing more will happen.
+    #[cfg(feature = "demo")]
     pub(crate) fn ended(&self) -> bool {
         matches!(self.state.as_str(), "done" | "cancelled" | "failed")
     }
