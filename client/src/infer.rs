@@ -6,11 +6,11 @@
 
 use koinon_model::engine::{Engine, EngineError};
 use koinon_model::features::fitted::FittedFeatures;
-use koinon_model::features::prepare::{ImputationReport, prepare_inputs};
+use koinon_model::features::prepare::{ImputationReport, Inputs, prepare_inputs};
 use koinon_model::features::table::Table;
 use koinon_model::features::{FeatureError, FeaturePlan};
 use koinon_model::params::{FileError, Params};
-use koinon_model::spec::{ModelSpec, SpecError};
+use koinon_model::spec::{CheckedSpec, ModelSpec, SpecError};
 use thiserror::Error;
 
 /// The files of a version, as they were published.
@@ -108,13 +108,36 @@ impl LocalModel {
         &self.features
     }
 
+    /// The model, checked.
+    #[must_use]
+    pub fn spec(&self) -> &CheckedSpec {
+        self.engine.spec()
+    }
+
+    /// The model's inputs for the rows of a table that was read by the version's feature plan, and
+    /// what was done to the cells.
+    ///
+    /// # Errors
+    /// [`InferError::Features`] for a table of another plan.
+    pub fn inputs(&self, table: &Table) -> Result<(Inputs, ImputationReport), InferError> {
+        Ok(prepare_inputs(table, &self.features, &self.fitted)?)
+    }
+
+    /// The model's raw outputs, row by row.
+    ///
+    /// # Errors
+    /// [`InferError::Engine`].
+    pub fn outputs(&self, inputs: &Inputs) -> Result<Vec<f32>, InferError> {
+        Ok(self.engine.outputs(&inputs.x)?)
+    }
+
     /// Probabilities for the rows of a table that was read by the version's feature plan.
     ///
     /// # Errors
     /// [`InferError::Features`] for a table of another plan, [`InferError::Engine`].
     pub fn scores(&self, table: &Table) -> Result<Scores, InferError> {
-        let (inputs, report) = prepare_inputs(table, &self.features, &self.fitted)?;
-        let outputs = self.engine.outputs(&inputs.x)?;
+        let (inputs, report) = self.inputs(table)?;
+        let outputs = self.outputs(&inputs)?;
         let width = self.engine.spec().output_width();
         let rows = outputs.chunks(width).map(probabilities).collect();
         Ok(Scores { classes: self.features.label().values.clone(), rows, report })

@@ -10,11 +10,8 @@ use koinon_client::source::ReadLimits;
 use koinon_client::split::Placement;
 use koinon_model::codec::Codec;
 use koinon_model::cut::Cut;
-use koinon_model::engine::Engine;
-use koinon_model::features::prepare::prepare_inputs;
 use koinon_model::features::table::{Purpose, Table};
-use koinon_model::params::Params;
-use koinon_model::spec::{CheckedSpec, ModelSpec};
+use koinon_model::spec::CheckedSpec;
 use serde_json::json;
 
 use crate::exit::{Exit, OrExit as _, fail};
@@ -190,16 +187,10 @@ fn split(
     address: &str,
     cut: u32,
 ) -> anyhow::Result<()> {
-    let spec =
-        ModelSpec::from_json(&files.spec).and_then(ModelSpec::check).or_exit(Exit::Config)?;
-    let fitted = koinon_model::features::fitted::FittedFeatures::from_canonical(
-        local.features(),
-        &files.fitted,
-    )
-    .or_exit(Exit::Config)?;
-    let (inputs, _) = prepare_inputs(table, local.features(), &fitted).or_exit(Exit::Data)?;
+    let spec = local.spec();
+    let (inputs, _) = local.inputs(table).or_exit(Exit::Data)?;
     let nodes = u32::try_from(spec.n_nodes()).or_exit(Exit::Config)?;
-    if !Cut::at(&spec, cut as usize).is_some_and(|cut| cut.is_legal()) {
+    if !Cut::at(spec, cut as usize).is_some_and(|cut| cut.is_legal()) {
         let what =
             format!("the model cannot be cut at {cut}; `koinon model cuts` shows where it can");
         return Err(fail(Exit::Usage, what));
@@ -218,12 +209,12 @@ fn split(
     let got = super::runtime()?
         .block_on(inference::run(&a.dir, &request))
         .or_code(NodeError::exit_code)?;
-    let whole = whole(&spec, &files.params, &inputs.x)?;
+    let whole = local.outputs(&inputs).or_exit(Exit::Config)?;
     let difference = largest_difference(&got.outputs, &whole)?;
     let scores: Vec<Vec<f32>> =
         got.outputs.chunks(spec.output_width()).map(probabilities).collect();
     write_scores(a.out.as_deref(), &local.features().label().values, &scores)?;
-    let boundary = boundary_name(&spec, cut);
+    let boundary = boundary_name(spec, cut);
     let raw_bytes = 4 * inputs.x.len() as u64;
     if a.format == Format::Json {
         return say_json(&json!({
@@ -254,12 +245,6 @@ fn tell(got: &Inferred, rows: usize, boundary: &str, raw_bytes: u64, difference:
         ),
     });
     say(format!("largest difference to the uncut network: {difference:.1e}"));
-}
-
-/// The uncut network's outputs, for the comparison.
-fn whole(spec: &CheckedSpec, params: &[u8], x: &[f32]) -> anyhow::Result<Vec<f32>> {
-    let params = Params::from_safetensors(spec.layout(), params).or_exit(Exit::Config)?;
-    Engine::load(spec, &params).and_then(|e| e.outputs(x)).or_exit(Exit::Config)
 }
 
 fn largest_difference(split: &[f32], whole: &[f32]) -> anyhow::Result<f64> {
