@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use koinon_client::node::status::NodeStatus;
 use koinon_client::node::{self, NodeError, Options, check, config, control, offers};
-use koinon_client::policy::{ApprovalDefault, Policy};
+use koinon_client::policy::ApprovalDefault;
 use koinon_proto::{Digest, TaskManifest};
 
 use crate::exit::{Exit, OrExit as _, fail};
@@ -222,18 +222,13 @@ fn permit_cut(dir: &Path, model: &str, cut: u32) -> anyhow::Result<()> {
         ));
     }
     let path = config::load(dir).or_code(NodeError::exit_code)?.policy;
-    let shown = path.display().to_string();
-    let text =
-        std::fs::read_to_string(&path).with_context(|| shown.clone()).or_exit(Exit::Config)?;
-    let policy = Policy::parse(&text, &shown).or_exit(Exit::Config)?;
-    if policy.split.iter().any(|s| s.model == model && s.cuts.contains(&cut)) {
+    let policy = control::read_policy(&path).or_code(NodeError::exit_code)?;
+    if policy.permits_cut(&model, &model, cut) {
         say(format!("cut {cut} is permitted already"));
         return Ok(());
     }
-    let text = format!("{}\n\n[[split]]\nmodel = \"{model}\"\ncuts = [{cut}]\n", text.trim_end());
-    Policy::parse(&text, &shown).or_exit(Exit::Config)?;
-    super::consortium::replace(&path, text.as_bytes(), 0o644)?;
-    say(format!("permitted cut {cut} of {} in {shown}", model.short()));
+    control::permit_cut(&path, &model, cut).or_code(NodeError::exit_code)?;
+    say(format!("permitted cut {cut} of {} in {}", model.short(), path.display()));
     Ok(())
 }
 

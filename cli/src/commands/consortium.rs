@@ -161,7 +161,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     replace(path, bytes, 0o600)
 }
 
-pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut options = fs::OpenOptions::new();

@@ -15,8 +15,8 @@ use koinon_proto::id::Digest;
 use super::error::NodeError;
 use super::files::{self, Readers};
 use crate::error::Error;
-use crate::policy::Policy;
-use crate::policy::approve::with_approval;
+use crate::policy::approve::{with_approval, with_cut};
+use crate::policy::{Policy, PolicyError};
 
 const PAUSED: &str = "paused";
 const LEFT: &str = "left";
@@ -58,9 +58,24 @@ pub fn has_left(dir: &Path) -> bool {
 /// # Errors
 /// When the policy cannot be read, edited or written.
 pub fn approve(policy: &Path, task: &Digest, note: &str) -> Result<(), NodeError> {
+    edit(policy, |text| with_approval(text, task, note))
+}
+
+/// Permits one cut of a model, named by its version or its spec, for split inference.
+///
+/// # Errors
+/// When the policy cannot be read, edited or written.
+pub fn permit_cut(policy: &Path, model: &Digest, cut: u32) -> Result<(), NodeError> {
+    edit(policy, |text| with_cut(text, model, cut))
+}
+
+fn edit(
+    policy: &Path,
+    change: impl FnOnce(&str) -> Result<String, PolicyError>,
+) -> Result<(), NodeError> {
     let fail = |e: io::Error| NodeError::Config(format!("{}: {e}", policy.display()));
     let text = fs::read_to_string(policy).map_err(fail)?;
-    let text = with_approval(&text, task, note).map_err(|e| NodeError::Site(Error::from(e)))?;
+    let text = change(&text).map_err(|e| NodeError::Site(Error::from(e)))?;
     files::replace(policy, text.as_bytes(), Readers::Everybody).map_err(fail)
 }
 

@@ -1,7 +1,8 @@
-//! Writing an approval into the policy file, so that its comments stay.
+//! Writing a permission into the policy file, so that its comments stay.
 //!
-//! It adds one digest to `approvals.approved` and deliberately can do nothing else: every other
-//! change to the policy is a person's, in an editor. Start at [`with_approval`].
+//! It adds one digest to `approvals.approved`, or one cut to `split`, and deliberately can do nothing
+//! else: every other change to the policy is a person's, in an editor. Start at [`with_approval`] and
+//! [`with_cut`].
 
 use koinon_proto::Digest;
 
@@ -40,6 +41,20 @@ pub fn with_approval(text: &str, task: &Digest, note: &str) -> Result<String, Po
             "the list `approved` in [approvals] has a form that cannot be edited here: add the digest by hand",
         )),
     }
+}
+
+/// The text of a policy with a cut of `model` permitted, in a table of its own at the end. A text that
+/// permits it already is returned as it is.
+///
+/// # Errors
+/// When `text` is not a policy, or the cut is none that a policy can permit.
+pub fn with_cut(text: &str, model: &Digest, cut: u32) -> Result<String, PolicyError> {
+    if Policy::parse(text, "policy")?.permits_cut(model, model, cut) {
+        return Ok(text.to_owned());
+    }
+    let changed =
+        format!("{}\n\n[[split]]\nmodel = \"{model}\"\ncuts = [{cut}]\n", text.trim_end());
+    Policy::parse(&changed, "policy").map(|_| changed)
 }
 
 /// What follows the new line of the list must start on a line of its own, for the comment's sake.
@@ -103,5 +118,16 @@ mod tests {
             assert_eq!(with_approval(&changed, &second, "again").unwrap(), changed);
         }
         assert!(with_approval("approvals.approved = []\n", &first, "x").is_err());
+    }
+
+    #[test]
+    fn a_cut_is_added_once_and_nothing_else_changes() {
+        let model = Digest([1; 32]);
+        let changed = with_cut(Policy::template(), &model, 2).unwrap();
+        let policy = Policy::parse(&changed, "policy").unwrap();
+        assert!(policy.permits_cut(&model, &model, 2) && !policy.permits_cut(&model, &model, 3));
+        assert_eq!(with_cut(&changed, &model, 2).unwrap(), changed);
+        let before = Policy::parse(Policy::template(), "policy").unwrap();
+        assert_eq!(Policy { split: before.split.clone(), ..policy }, before);
     }
 }
