@@ -96,6 +96,7 @@ mod transcript;
 mod update;
 #[cfg(test)]
 mod vectors;
+mod words;
 
 pub use codec::{CodecError, NAME_BYTES_MAX, is_name};
 pub use encode::{ENTRIES_MAX, EncodingPlan, FIELDS_MAX, Field, PlanError, UPDATE, WEIGHT};

@@ -1,7 +1,9 @@
 //! Words modulo 2^b, and their dense packing on the wire.
 //!
-//! Words are held in 64-bit lanes while they are computed with; on the wire each takes exactly b
-//! bits, least significant bit first, one after the other, and zero bits fill the last byte.
+//! Words are held in lanes ([`Words`]) while they are computed with; on the wire each takes exactly
+//! b bits, least significant bit first, one after the other, and zero bits fill the last byte.
+
+use crate::words::{Lanes, Words, low as low32};
 
 /// The largest number of bits of a word. One less than a lane, so that signs fit into `i64`.
 pub const BITS_MAX: u8 = 63;
@@ -29,23 +31,63 @@ pub fn packed_bytes(entries: usize, bits: u8) -> usize {
     entries.saturating_mul(usize::from(bits)).div_ceil(8)
 }
 
-/// The packed bytes of words, each already below 2^bits.
-pub(crate) fn pack(words: &[u64], bits: u8) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(packed_bytes(words.len(), bits) + 16);
+/// Appends the packed bytes of `words`, each taken modulo 2^bits. Zero bits fill the last byte, so
+/// that pieces of a multiple of 8 entries join to the packing of the whole.
+pub(crate) fn pack(words: &Words, bits: u8, out: &mut Vec<u8>) {
+    let start = out.len();
+    let mask = modulus_mask(bits);
+    out.reserve(packed_bytes(words.len(), bits) + 16);
     let mut pending: u128 = 0;
     let mut n_pending = 0;
-    for &word in words {
-        pending |= u128::from(word) << n_pending;
+    for word in words.iter() {
+        pending |= u128::from(word & mask) << n_pending;
         n_pending += u32::from(bits);
         if n_pending >= 64 {
-            packed.extend_from_slice(&pending.to_le_bytes()[..8]);
+            out.extend_from_slice(&pending.to_le_bytes()[..8]);
             pending >>= 64;
             n_pending -= 64;
         }
     }
-    packed.extend_from_slice(&pending.to_le_bytes());
-    packed.truncate(packed_bytes(words.len(), bits));
-    packed
+    out.extend_from_slice(&pending.to_le_bytes());
+    out.truncate(start + packed_bytes(words.len(), bits));
+}
+
+/// Adds packed words to the entries from `first_entry` on: as many as are left, or a piece of a
+/// multiple of 8 entries. `None`, and nothing is added, if the length is neither, or a bit that
+/// fills the last byte is set.
+pub(crate) fn add_packed(
+    words: &mut Words,
+    first_entry: usize,
+    packed: &[u8],
+    bits: u8,
+) -> Option<()> {
+    let entries = packed_entries(words.len().checked_sub(first_entry)?, packed.len(), bits)?;
+    let added = unpack(packed, entries, bits)?;
+    match words.part(first_entry..first_entry + entries)? {
+        Lanes::Narrow(lanes) => {
+            lanes
+                .iter_mut()
+                .zip(added)
+                .for_each(|(sum, word)| *sum = sum.wrapping_add(low32(word)));
+        }
+        Lanes::Wide(lanes) => {
+            lanes.iter_mut().zip(added).for_each(|(sum, word)| *sum = sum.wrapping_add(word));
+        }
+    }
+    Some(())
+}
+
+/// How many entries `bytes` packed bytes are, where `left` entries are left.
+fn packed_entries(left: usize, bytes: usize, bits: u8) -> Option<usize> {
+    if !(1..=BITS_MAX).contains(&bits) {
+        return None;
+    }
+    if bytes == packed_bytes(left, bits) {
+        return Some(left);
+    }
+    let eights = bytes / usize::from(bits);
+    let piece = bytes.is_multiple_of(usize::from(bits)) && eights <= left / 8;
+    piece.then_some(eights * 8)
 }
 
 /// The words of packed bytes, or `None` if the length is not the one of `entries` words, a bit that
@@ -87,13 +129,58 @@ mod tests {
 
     use super::*;
 
+    fn row(entries: &[u64], bits: u8) -> Words {
+        let mut words = Words::zero(entries.len(), bits);
+        entries.iter().enumerate().for_each(|(i, &word)| words.set(i, word));
+        words
+    }
+
+    fn packed(entries: &[u64], bits: u8) -> Vec<u8> {
+        let mut packed = Vec::new();
+        pack(&row(entries, bits), bits, &mut packed);
+        packed
+    }
+
     proptest! {
         #[test]
-        fn packing_is_dense_and_undone(words: Vec<u64>, bits in 1u8..=63) {
-            let words: Vec<u64> = words.iter().map(|w| w & modulus_mask(bits)).collect();
-            let packed = pack(&words, bits);
-            prop_assert_eq!(packed.len(), (words.len() * usize::from(bits)).div_ceil(8));
-            prop_assert_eq!(unpack(&packed, words.len(), bits), Some(words));
+        fn packing_is_dense_and_undone(entries: Vec<u64>, bits in 1u8..=63) {
+            let packed = packed(&entries, bits);
+            prop_assert_eq!(packed.len(), (entries.len() * usize::from(bits)).div_ceil(8));
+            let reduced: Vec<u64> = entries.iter().map(|w| w & modulus_mask(bits)).collect();
+            prop_assert_eq!(unpack(&packed, entries.len(), bits), Some(reduced));
+        }
+
+        #[test]
+        fn pieces_of_eights_join_to_the_whole(entries: Vec<u64>, cut in 0usize..20, bits in 1u8..=63) {
+            let cut = (8 * cut).min(entries.len() / 8 * 8);
+            let whole = packed(&entries, bits);
+            let mut joined = packed(&entries[..cut], bits);
+            pack(&row(&entries[cut..], bits), bits, &mut joined);
+            prop_assert_eq!(&joined, &whole);
+
+            let mut sum = row(&vec![7; entries.len()], bits);
+            let at = packed_bytes(cut, bits);
+            prop_assert!(add_packed(&mut sum, 0, &whole[..at], bits).is_some());
+            prop_assert!(add_packed(&mut sum, cut, &whole[at..], bits).is_some());
+            for (sum, word) in sum.iter().zip(entries) {
+                prop_assert_eq!(unwrap(sum, bits), unwrap(word.wrapping_add(7), bits));
+            }
+        }
+
+        #[test]
+        fn what_does_not_fit_adds_nothing(
+            bytes in proptest::collection::vec(any::<u8>(), 0..80),
+            entries in 0usize..60,
+            first in 0usize..80,
+            bits in 0u8..=70,
+        ) {
+            let mut sum = Words::zero(entries, bits.clamp(1, 63));
+            if add_packed(&mut sum, first, &bytes, bits).is_none() {
+                prop_assert!(sum.iter().all(|word| word == 0));
+            } else {
+                let rest: Vec<u64> = sum.iter().skip(first).collect();
+                prop_assert!(packed(&rest, bits).starts_with(&bytes));
+            }
         }
 
         #[test]
@@ -103,7 +190,7 @@ mod tests {
             bits in 1u8..=63,
         ) {
             if let Some(words) = unpack(&bytes, entries, bits) {
-                prop_assert_eq!(pack(&words, bits), bytes);
+                prop_assert_eq!(packed(&words, bits), bytes);
             }
         }
 

@@ -24,8 +24,9 @@ use crate::message::shares::{Delivery, Place, Shares, Shown};
 use crate::message::survivors::SurvivorSignature;
 use crate::participants::{Indices, Participant, Participants};
 use crate::plan::{SessionPlan, threshold};
-use crate::ring::{modulus_mask, unpack};
+use crate::ring::{add_packed, packed_bytes};
 use crate::signer::Members;
+use crate::words::Words;
 
 /// A session as the coordinator sees it.
 pub struct ServerSession {
@@ -39,7 +40,7 @@ pub struct ServerSession {
     digest: Digest,
     reports: BTreeMap<usize, Report>,
     /// The sum of the masked updates so far, modulo 2^bits.
-    words: Vec<u64>,
+    words: Words,
     survivors: Indices,
     signatures: BTreeMap<usize, SurvivorSignature>,
     reveals: BTreeMap<usize, Reveal>,
@@ -68,7 +69,7 @@ impl ServerSession {
     /// [`Rejection::Plan`] if the plan's parts do not fit together.
     pub fn new(plan: SessionPlan) -> Result<Self, Rejection> {
         plan.check()?;
-        let words = vec![0; plan.encoding.entries()];
+        let words = Words::zero(plan.encoding.entries(), plan.encoding.bits());
         Ok(Self {
             plan_digest: plan.digest(),
             plan,
@@ -263,12 +264,11 @@ impl ServerSession {
         }
         self.at(Step::Reporting, what)?;
         let bits = self.plan.encoding.bits();
-        let words = unpack(packed, self.words.len(), bits)
-            .filter(|_| update_digest(packed) == report.update)
+        let whole = packed.len() == packed_bytes(self.words.len(), bits);
+        Some(packed)
+            .filter(|_| whole && update_digest(packed) == report.update)
+            .and_then(|packed| add_packed(&mut self.words, 0, packed, bits))
             .ok_or(Rejection::WrongUpdate { site })?;
-        for (sum, word) in self.words.iter_mut().zip(words) {
-            *sum = sum.wrapping_add(word) & modulus_mask(bits);
-        }
         self.reports.insert(index, report);
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::secret::Secret;
 use crate::signer::Signer;
 use crate::stream::{Sign, add_streams};
 use crate::update::Encoded;
+use crate::words::Words;
 
 /// A site that holds the others' shares and all keys for its masks.
 pub struct Keyed {
@@ -58,9 +59,11 @@ impl Keyed {
                 .ok_or_else(|| Rejection::BadKey { site: peer.name.clone() })?;
             seeds.push((agree::pair_seed(&shared, &self.digest, me, other), pair_sign(me, other)));
         }
-        let mut words = encoded.words;
-        add_streams(&mut words, plan.bits(), &seeds);
-        let packed = pack(&words, plan.bits());
+        let mut words = Words::zero(encoded.words.len(), plan.bits());
+        encoded.words.iter().enumerate().for_each(|(entry, &word)| words.set(entry, word));
+        add_streams(&mut words, 0, &seeds);
+        let mut packed = Vec::new();
+        pack(&words, plan.bits(), &mut packed);
         let report = Report::new(self.digest, me, &packed, signer);
         let (dealers, digest, held) = (self.dealers, self.digest, self.held);
         Ok((Masked { session, dealers, digest, held }, MaskedUpdate { report, packed }))

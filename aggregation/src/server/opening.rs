@@ -13,12 +13,13 @@ use crate::agree;
 use crate::client::pair_sign;
 use crate::error::OpenError;
 use crate::message::shares::{Shown, commit_secret};
-use crate::ring::unwrap;
+use crate::ring::{pack, unwrap};
 use crate::secret::Secret;
 use crate::shamir::Combiner;
 use crate::stream::{Seed, Sign, add_streams};
 use crate::transcript::Transcript;
 use crate::update::Sum;
+use crate::words::Words;
 
 impl ServerSession {
     /// Opens the sum, and gives with it the record of all that was public.
@@ -31,7 +32,7 @@ impl ServerSession {
             return Err(OpenError::OutOfTurn);
         }
         let bits = self.plan.encoding.bits();
-        let values = self.unmask()?.into_iter().map(|word| unwrap(word, bits)).collect();
+        let values = self.unmask()?.iter().map(|word| unwrap(word, bits)).collect();
         let sum = Sum::new(&self.plan.encoding, self.survivors.len(), values)
             .map_err(|(field, entry)| OpenError::OutOfRange { field, entry })?;
         Ok((sum.clone(), self.transcript(sum)))
@@ -51,7 +52,7 @@ impl ServerSession {
     }
 
     /// The sum of the masked updates without the masks, modulo 2^bits.
-    fn unmask(&self) -> Result<Vec<u64>, OpenError> {
+    fn unmask(&self) -> Result<Words, OpenError> {
         let mut seeds = Vec::new();
         let mut combiner: Option<Combiner> = None;
         for dealer in self.dealers.iter() {
@@ -62,8 +63,8 @@ impl ServerSession {
                 seeds.extend(self.pair_masks(dealer, &secret)?);
             }
         }
-        let mut words = self.words.clone();
-        add_streams(&mut words, self.plan.encoding.bits(), &seeds);
+        let mut words = self.words.duplicate();
+        add_streams(&mut words, 0, &seeds);
         Ok(words)
     }
 
@@ -124,13 +125,15 @@ impl ServerSession {
     }
 
     fn transcript(&self, sum: Sum) -> Transcript {
+        let mut masked_sum = Vec::new();
+        pack(&self.words, self.plan.encoding.bits(), &mut masked_sum);
         Transcript {
             plan: self.plan.clone(),
             bundles: self.bundles.values().cloned().collect(),
             identities: self.fixed().iter().map(|p| p.identity).collect(),
             shares: self.shares.values().cloned().collect(),
             reports: self.reports.values().cloned().collect(),
-            masked_sum: crate::ring::pack(&self.words, self.plan.encoding.bits()),
+            masked_sum,
             signatures: self.signatures.values().cloned().collect(),
             reveals: self.reveals.values().cloned().collect(),
             updates: BTreeMap::new(),
@@ -149,7 +152,7 @@ mod tests {
     use crate::client::advertise;
     use crate::encode::{EncodingPlan, Field, UPDATE};
     use crate::plan::{PROTOCOL_VERSION, SessionPlan};
-    use crate::ring::{modulus_mask, unpack};
+    use crate::ring::{add_packed, modulus_mask};
     use crate::signer::Signer;
     use crate::update::{Clipped, Encoded};
 
@@ -205,10 +208,7 @@ mod tests {
             let (state, update) = state.mask(Encoded::new(clipped, &mut rng), key).unwrap();
             // As an honest coordinator would, but without asking whose terms these are.
             let bits = plan().encoding.bits();
-            let words = unpack(&update.packed, ENTRIES + 1, bits).unwrap();
-            for (sum, word) in server.words.iter_mut().zip(words) {
-                *sum = sum.wrapping_add(word) & modulus_mask(bits);
-            }
+            add_packed(&mut server.words, 0, &update.packed, bits).unwrap();
             believed = update.report.dealers;
             server.reports.insert(i, update.report);
             masked.push(state);
@@ -255,9 +255,10 @@ mod tests {
             (agree::self_seed(&secret, &server.digest, N - 1), Sign::Plus),
             (agree::self_seed(&secret, &believed, N - 1), Sign::Minus),
         ];
-        add_streams(&mut words, bits, &seeds);
+        add_streams(&mut words, 0, &seeds);
         let mut counts = [0u32; 256];
-        words.iter().for_each(|word| counts[usize::try_from(word >> (bits - 8)).unwrap()] += 1);
+        let first_8 = |word| usize::try_from((word & modulus_mask(bits)) >> (bits - 8)).unwrap();
+        words.iter().for_each(|word| counts[first_8(word)] += 1);
         let expected = words.len() as f64 / 256.0;
         let chi2: f64 = counts.iter().map(|&c| (f64::from(c) - expected).powi(2) / expected).sum();
         // 255 degrees of freedom: mean 255, standard deviation 22.6.
