@@ -10,8 +10,8 @@
 //!   model is such a chain. Fused paths for more operations have their place beside it.
 //!
 //! Both give the gradient of one batch of any size at given weights; [`train`] owns the rest (order,
-//! optimizer, stopping), so that per-row clipped gradients can be had later by asking either for
-//! batches of one row.
+//! optimizer, stopping). [`clipped_sum`] gives what a step with record-level privacy takes from a site:
+//! the sum of the gradients of single rows, each clipped by its own norm.
 //!
 //! The cargo feature `ndarray` adds burn's older back end for one test that asks for its opinion
 //! (`cargo test -p koinon-model --features ndarray`); it takes minutes to compile and serves nothing
@@ -46,6 +46,7 @@ mod graph;
 mod objective;
 mod optimizer;
 mod order;
+mod rows;
 mod train;
 
 use std::ops::Range;
@@ -59,6 +60,7 @@ use crate::spec::{CheckedSpec, Op};
 use crate::tensor::{Boundary, ShapeError};
 
 use objective::Objective;
+pub use rows::{Picked, RowSum, clipped_sum};
 pub use train::{TrainOptions, TrainOutcome, train};
 
 /// A model with its values, ready to answer. Shared between threads by reference.

@@ -26,5 +26,6 @@ pub mod loss;
 pub mod metrics;
 pub mod params;
 pub mod plan;
+pub mod sampling;
 pub mod spec;
 pub mod tensor;

@@ -5,6 +5,7 @@
 //! sum has one fixed order, so a row's answer has the same bits in any batch. Its oracle is
 //! `graph`: a test holds their gradients together.
 
+mod clip;
 mod kernel;
 
 use std::ops::Range;
@@ -14,6 +15,7 @@ use super::train::Batch;
 use crate::loss::{LossSum, sigmoid};
 use crate::spec::{CheckedSpec, Op};
 use crate::tensor::{Boundary, ShapeError, Tensor};
+pub(super) use clip::{Ghost, factor};
 use kernel::{add_product, transpose};
 
 /// A model of one vector input where each node reads the one before.

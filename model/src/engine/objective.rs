@@ -83,6 +83,25 @@ impl Objective {
         weights: Option<&[f32]>,
         gradient: &mut [f32],
     ) -> LossSum {
+        let sum = self.rows(outputs, y, weights, gradient);
+        let scale = if sum.weight > 0.0 { 1.0 / sum.weight } else { 0.0 };
+        #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
+        let scale = scale as f32;
+        for value in gradient {
+            *value *= scale;
+        }
+        sum
+    }
+
+    /// Loss of checked rows, and the gradient of each row's own weighted loss with respect to its
+    /// `outputs`, written to `gradient`: nothing in a row's part depends on another row.
+    pub(super) fn rows(
+        &self,
+        outputs: &[f32],
+        y: &[f32],
+        weights: Option<&[f32]>,
+        gradient: &mut [f32],
+    ) -> LossSum {
         let labels = self.loss.labels_per_row(self.width);
         let rows = outputs
             .chunks_exact(self.width)
@@ -97,12 +116,6 @@ impl Objective {
                 Loss::Mse => squared_row(outputs, y, weight, gradient),
             };
             sum.add(part);
-        }
-        let scale = if sum.weight > 0.0 { 1.0 / sum.weight } else { 0.0 };
-        #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
-        let scale = scale as f32;
-        for value in gradient {
-            *value *= scale;
         }
         sum
     }

@@ -1,5 +1,6 @@
 //! Gradients against differences, cuts against the whole, known answers, training.
 
+mod clipped;
 mod support;
 
 use proptest::prelude::*;

@@ -125,7 +125,7 @@ pub fn train(
     Ok(TrainOutcome { delta, mean_loss: sum.mean(), rows, steps, stopped })
 }
 
-fn check(
+pub(super) fn check(
     spec: &CheckedSpec,
     start: &Params,
     plan: &TrainingPlan,
@@ -136,7 +136,7 @@ fn check(
     Ok(Objective::new(plan, spec.output_width())?)
 }
 
-fn check_batch(spec: &CheckedSpec, rows: usize) -> Result<(), EngineError> {
+pub(super) fn check_batch(spec: &CheckedSpec, rows: usize) -> Result<(), EngineError> {
     let max = BATCH_ELEMENTS_MAX / spec.elements_total().max(spec.work_elements());
     if rows > max.max(1) {
         return Err(EngineError::Batch { rows, max: max.max(1) });
@@ -145,7 +145,7 @@ fn check_batch(spec: &CheckedSpec, rows: usize) -> Result<(), EngineError> {
 }
 
 /// Copies picked rows together, into buffers that are used again for the next batch.
-struct Gather<'a> {
+pub(super) struct Gather<'a> {
     data: &'a TrainData<'a>,
     width: usize,
     labels: usize,
@@ -155,12 +155,12 @@ struct Gather<'a> {
 }
 
 impl<'a> Gather<'a> {
-    fn new(data: &'a TrainData<'a>, width: usize, rows: u32) -> Self {
+    pub(super) fn new(data: &'a TrainData<'a>, width: usize, rows: u32) -> Self {
         let labels = data.y.len() / rows as usize;
         Self { data, width, labels, x: Vec::new(), y: Vec::new(), weights: Vec::new() }
     }
 
-    fn pick(&mut self, rows: &[u32]) -> Batch<'_> {
+    pub(super) fn pick(&mut self, rows: &[u32]) -> Batch<'_> {
         self.x.clear();
         self.y.clear();
         self.weights.clear();

@@ -3,12 +3,21 @@
 //! Plain loops over whole rows, which the compiler vectorises without being allowed to reorder a
 //! float: each sum runs over its terms in blocks of four from first to last, whatever the batch and
 //! whichever loop is the outer one. Widths are never zero (a checked spec has no empty axis).
+//! Single precision serves training; sums of clipped rows are kept in double precision.
+
+use std::ops::{Add, AddAssign, Mul};
 
 /// Rows that share one pass over the sum.
 const BLOCK: usize = 4;
 
+/// `f32` or `f64`.
+pub(super) trait Number: Copy + Add<Output = Self> + Mul<Output = Self> + AddAssign {}
+
+impl Number for f32 {}
+impl Number for f64 {}
+
 /// `sum[j, :] += Σₖ factors[j, k] · rows[k, :]`, where rows and sums have `width` elements.
-pub(super) fn add_product(factors: &[f32], rows: &[f32], width: usize, sum: &mut [f32]) {
+pub(super) fn add_product<T: Number>(factors: &[T], rows: &[T], width: usize, sum: &mut [T]) {
     let n_rows = rows.len() / width;
     // The larger of the two matrices is walked through once, the smaller one stays in the cache.
     if sum.len() > rows.len() {
@@ -27,12 +36,12 @@ pub(super) fn add_product(factors: &[f32], rows: &[f32], width: usize, sum: &mut
 }
 
 /// Adds the next four rows by their factors, or as many as there are.
-fn add_rows(factors: &[f32], rows: &[f32], sum: &mut [f32]) {
+fn add_rows<T: Number>(factors: &[T], rows: &[T], sum: &mut [T]) {
     let width = sum.len();
     let Some(block) = rows.get(..BLOCK * width) else {
         for (factor, row) in factors.iter().zip(rows.chunks_exact(width)) {
             for (sum, value) in sum.iter_mut().zip(row) {
-                *sum += factor * value;
+                *sum += *factor * *value;
             }
         }
         return;
@@ -43,12 +52,12 @@ fn add_rows(factors: &[f32], rows: &[f32], sum: &mut [f32]) {
     let (r2, r3) = rest.split_at(width);
     let rows = r0.iter().zip(r1).zip(r2.iter().zip(r3));
     for (sum, ((v0, v1), (v2, v3))) in sum.iter_mut().zip(rows) {
-        *sum += (f0 * v0 + f1 * v1) + (f2 * v2 + f3 * v3);
+        *sum += (f0 * *v0 + f1 * *v1) + (f2 * *v2 + f3 * *v3);
     }
 }
 
 /// `to[j, i] = from[i, j]`, where rows of `from` have `width` elements.
-pub(super) fn transpose(from: &[f32], width: usize, to: &mut [f32]) {
+pub(super) fn transpose<T: Copy>(from: &[T], width: usize, to: &mut [T]) {
     let height = from.len() / width;
     for (j, to) in to.chunks_exact_mut(height).enumerate() {
         for (to, from) in to.iter_mut().zip(from.chunks_exact(width)) {
