@@ -85,6 +85,7 @@ pub mod invitation;
 mod message;
 mod participants;
 mod plan;
+pub mod privacy;
 mod ring;
 pub mod roster;
 mod secret;

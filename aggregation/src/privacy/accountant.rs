@@ -1,0 +1,138 @@
+//! The accountant: what was released so far, as one Rényi curve, and the bytes in which a site's
+//! ledger keeps it. It composes across tasks because every curve is held at the same orders.
+//!
+//! It does not decide: the budget and the refusal at its limit are the policy's. Start with
+//! [`Accountant::add`].
+
+use super::Step;
+use super::rdp::{self, Curve, N_ORDERS};
+
+/// Bytes of an accountant: version, curve, sampler distance.
+pub const ACCOUNTANT_BYTES: usize = 1 + 8 * (N_ORDERS + 1);
+
+/// Names the orders and the meaning of the curve; another set of orders is another version.
+const VERSION: u8 = 1;
+
+/// Why bytes are not an accountant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountantError {
+    /// Cut off, or something behind.
+    #[error("the record of spent privacy has {0} bytes, {ACCOUNTANT_BYTES} are expected")]
+    Length(usize),
+    /// Made by another version of the accountant.
+    #[error("the record of spent privacy has version {0}, this program knows {VERSION}")]
+    Version(u8),
+    /// Not a number, or below zero.
+    #[error("entry {0} of the record of spent privacy is not a number from 0 up")]
+    Entry(usize),
+}
+
+/// The privacy that a sequence of steps costs, for one unit and for all steps together. Steps may
+/// be chosen in the light of earlier results (Rényi divergences compose adaptively).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accountant {
+    curve: Curve,
+    sampler_distance: f64,
+}
+
+impl Default for Accountant {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Accountant {
+    /// Nothing spent.
+    pub fn new() -> Self {
+        Self { curve: [0.0; N_ORDERS], sampler_distance: 0.0 }
+    }
+
+    /// Adds `count` equal steps. A step whose figures describe no mechanism (a rate outside
+    /// (0, 1], no noise, no sensitivity, something not finite) makes epsilon infinite.
+    pub fn add(&mut self, step: &Step, count: u64) {
+        if count == 0 {
+            return;
+        }
+        for (total, one) in self.curve.iter_mut().zip(rdp::curve(step)) {
+            *total += count as f64 * one;
+        }
+    }
+
+    /// Adds the total-variation distance of `n_samples` noise samples from their ideal law, at
+    /// most `per_sample` each: all samples of honest sites in all entries and steps. A distance
+    /// that is not a number from 0 up counts as infinite.
+    pub fn add_sampler_distance(&mut self, per_sample: f64, n_samples: u64) {
+        let distance = if per_sample >= 0.0 { per_sample } else { f64::INFINITY };
+        if n_samples > 0 {
+            self.sampler_distance += distance * n_samples as f64;
+        }
+    }
+
+    /// Adds all that another accountant holds: another task over the same rows.
+    pub fn compose(&mut self, other: &Self) {
+        for (total, one) in self.curve.iter_mut().zip(other.curve) {
+            *total += one;
+        }
+        self.sampler_distance += other.sampler_distance;
+    }
+
+    /// The least epsilon proved for `delta`; infinity where nothing is.
+    ///
+    /// If the ideal steps are (e, d)-private and what runs is within total variation s of them,
+    /// then what runs is (e, d + (1 + exp(e))·s)-private: s is lost once on either side. Epsilon
+    /// stands on both sides of that; the least solution is the limit of the rising sequence
+    /// computed here.
+    pub fn epsilon(&self, delta: f64) -> f64 {
+        let slack = self.sampler_distance;
+        let mut least = rdp::epsilon(&self.curve, delta);
+        if slack == 0.0 {
+            return least;
+        }
+        for _ in 0..100 {
+            // A hair above the sequence, so that the last element proves itself.
+            let tried = least * (1.0 + 1e-9) + 1e-12;
+            let next = rdp::epsilon(&self.curve, delta - (1.0 + libm::exp(tried)) * slack);
+            if next <= tried {
+                return tried;
+            }
+            least = next;
+        }
+        f64::INFINITY
+    }
+
+    /// The canonical bytes: version, the curve in ascending orders, the sampler distance; numbers
+    /// as IEEE 754 binary64, big-endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(ACCOUNTANT_BYTES);
+        bytes.push(VERSION);
+        for number in self.curve.iter().chain([&self.sampler_distance]) {
+            bytes.extend(number.to_bits().to_be_bytes());
+        }
+        bytes
+    }
+
+    /// Reads [`Self::to_bytes`].
+    ///
+    /// # Errors
+    /// Another length, another version, a number below zero or none at all.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, AccountantError> {
+        let (&version, rest) = bytes.split_first().ok_or(AccountantError::Length(0))?;
+        if version != VERSION {
+            return Err(AccountantError::Version(version));
+        }
+        if bytes.len() != ACCOUNTANT_BYTES {
+            return Err(AccountantError::Length(bytes.len()));
+        }
+        let mut numbers = [0.0; N_ORDERS + 1];
+        for (i, (number, raw)) in numbers.iter_mut().zip(rest.as_chunks::<8>().0).enumerate() {
+            *number = f64::from_bits(u64::from_be_bytes(*raw));
+            // Minus zero would be a second spelling of nothing spent.
+            if number.is_nan() || number.is_sign_negative() {
+                return Err(AccountantError::Entry(i));
+            }
+        }
+        let mut curve = [0.0; N_ORDERS];
+        curve.copy_from_slice(&numbers[..N_ORDERS]);
+        Ok(Self { curve, sampler_distance: numbers[N_ORDERS] })
+    }
+}
