@@ -25,11 +25,17 @@
 //!
 //! Clipping and encoding bind honest sites only; what a lying site puts in, no sum can tell.
 
+mod rounding;
+
+use std::ops::Range;
+
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
+use self::rounding::{Lane, Rounding};
 use crate::encode::{EncodingPlan, Field, UPDATE, WEIGHT};
-use crate::ring::wrap;
+use crate::stream::{Seed, keystream_bytes};
+use crate::words::{Lanes, Words};
 
 /// One field's values as a site computed them; wiped when dropped.
 pub enum Values {
@@ -59,20 +65,59 @@ impl Values {
         }
     }
 
-    fn append_to(&self, entries: &mut Vec<f64>) {
+    /// The first entry that is NaN or infinite.
+    fn not_finite(&self) -> Option<usize> {
         match self {
-            Self::F32(values) => entries.extend(values.iter().copied().map(f64::from)),
-            Self::F64(values) => entries.extend(values.iter()),
+            Self::F32(values) => first_not_finite(values),
+            Self::F64(values) => first_not_finite(values),
+        }
+    }
+
+    /// The L2 norm of finite values; it may be infinite.
+    fn norm(&self) -> f64 {
+        match self {
+            // The square of no single is too large or too small for a double.
+            Self::F32(values) => sum(values, |x| x * x).sqrt(),
+            Self::F64(values) => {
+                // Dividing by the largest entry first keeps the squares finite whatever they are.
+                let largest = values.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+                if largest == 0.0 {
+                    return 0.0;
+                }
+                largest * sum(values, |x| (x / largest).powi(2)).sqrt()
+            }
         }
     }
 }
 
-/// A site's values within the plan's bounds.
+fn first_not_finite<X: Copy + Into<f64>>(values: &[X]) -> Option<usize> {
+    // Zero times a finite number is zero, times anything else it is NaN.
+    if sum(values, |x| x * 0.0) == 0.0 {
+        return None;
+    }
+    values.iter().position(|&x| !x.into().is_finite())
+}
+
+/// Σ f(x) in double precision, in several lanes so that no addition waits for the one before.
+fn sum<X: Copy + Into<f64>>(values: &[X], f: impl Fn(f64) -> f64) -> f64 {
+    let (rows, rest) = values.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for row in rows {
+        for (sum, x) in sums.iter_mut().zip(row) {
+            *sum += f((*x).into());
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|&x| f(x.into())).sum::<f64>()
+}
+
+/// A site's values, as given, and what takes them within the plan's bounds.
 pub struct Clipped {
     plan: EncodingPlan,
     weight: u32,
-    /// All fields but the weight, one after the other.
-    entries: Zeroizing<Vec<f64>>,
+    /// What the entries of the field `update` are multiplied by: at most 1.
+    shrink: f64,
+    /// All fields but the weight.
+    values: Vec<Values>,
 }
 
 /// Why a site's own values do not fit the plan. Holds names and counts, never a value.
@@ -127,82 +172,108 @@ impl Clipped {
         if weight == 0 || weight > plan.w_max() {
             return Err(EncodeError::Weight { w_max: plan.w_max() });
         }
-        let mut entries = Zeroizing::new(Vec::with_capacity(plan.entries()));
+        let mut shrink = 1.0;
         for (field, values) in fields.iter().zip(&values) {
             if values.len() != field.len {
                 let (have, need) = (values.len(), field.len);
                 return Err(EncodeError::Length { field: field.name.clone(), have, need });
             }
-            let start = entries.len();
-            values.append_to(&mut entries);
-            let own = &mut entries[start..];
-            if let Some(entry) = own.iter().position(|x| !x.is_finite()) {
+            if let Some(entry) = values.not_finite() {
                 return Err(EncodeError::NotFinite { field: field.name.clone(), entry });
             }
             if let Some(clip) = plan.clip_l2().filter(|_| field.name == UPDATE) {
-                clip_l2(own, clip);
+                let norm = values.norm();
+                if norm > clip {
+                    shrink = clip / norm;
+                }
             }
-            own.iter_mut().for_each(|x| *x = x.clamp(-field.bound, field.bound));
         }
-        Ok(Self { plan: plan.clone(), weight, entries })
+        Ok(Self { plan: plan.clone(), weight, shrink, values })
     }
-}
 
-/// Scales `entries` so that their L2 norm is at most `clip`, up to rounding of the last place.
-fn clip_l2(entries: &mut [f64], clip: f64) {
-    // Dividing by the largest entry first keeps the squares finite whatever the entries are.
-    let largest = entries.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-    if largest == 0.0 {
-        return;
-    }
-    let norm = largest * entries.iter().map(|x| (x / largest).powi(2)).sum::<f64>().sqrt();
-    if norm > clip {
-        entries.iter_mut().for_each(|x| *x *= clip / norm);
+    fn rounding(&self, field: &Field) -> Rounding {
+        let weight = if field.weighted { f64::from(self.weight) } else { 1.0 };
+        let shrink = if field.name == UPDATE { self.shrink } else { 1.0 };
+        // The scale is a power of two: this is the plan's product of weight and bound, and no entry
+        // passes it.
+        Rounding { shrink, bound: field.bound, factor: weight * field.scale() }
     }
 }
 
 /// A site's contribution as integers: ready to be masked, and good for nothing else.
+///
+/// The integers are made when they are asked for, piece by piece: held are the values alone.
 pub struct Encoded {
-    pub(crate) plan: EncodingPlan,
-    /// Words modulo 2^bits, the weight first.
-    pub(crate) words: Zeroizing<Vec<u64>>,
+    clipped: Clipped,
+    /// Its key stream rounds: four bytes for each entry.
+    rounding: Seed,
 }
 
 impl Encoded {
-    /// Rounds w · x · 2^f to an integer above or below it, at random and without bias (w is 1 for a
-    /// field that is not weighted). `rng` must be the site's own source: a coordinator who knew it
-    /// would know the rounding.
+    /// Rounds w · x · 2^f to an integer above or below it, at random and without bias beyond 2^-32
+    /// (w is 1 for a field that is not weighted). `rng` must be the site's own source: a
+    /// coordinator who knew it would know the rounding.
     #[must_use]
     pub fn new(clipped: Clipped, rng: &mut dyn CryptoRng) -> Self {
-        let plan = clipped.plan.clone();
-        let bits = plan.bits();
-        let mut words = Zeroizing::new(Vec::with_capacity(plan.entries()));
-        words.push(u64::from(clipped.weight));
-        let mut entries = clipped.entries.iter();
-        for field in &plan.fields()[1..] {
-            let weight = if field.weighted { f64::from(clipped.weight) } else { 1.0 };
-            for x in entries.by_ref().take(field.len) {
-                // Weight times bound first, as the plan did: then no product passes the plan's.
-                let value = weight * x * field.scale();
-                words.push(wrap(round(value, rng.next_u64()), bits));
-            }
+        Self { clipped, rounding: Seed::random(rng) }
+    }
+
+    /// The plan that the update was encoded for.
+    pub(crate) fn plan(&self) -> &EncodingPlan {
+        &self.clipped.plan
+    }
+
+    /// Writes the words of `entries` (the weight is entry 0) to `out`, whose length is theirs. The
+    /// words of an entry are the same each time, however the ranges are cut.
+    pub(crate) fn fill(&self, entries: Range<usize>, out: &mut Words) {
+        debug_assert_eq!(entries.len(), out.len());
+        match out.lanes() {
+            Lanes::Narrow(lanes) => self.fill_lanes(entries.start, lanes),
+            Lanes::Wide(lanes) => self.fill_lanes(entries.start, lanes),
         }
-        Self { plan, words }
+    }
+
+    /// All words.
+    pub(crate) fn words(&self) -> Words {
+        let entries = self.plan().entries();
+        let mut words = Words::zero(entries, self.plan().bits());
+        self.fill(0..entries, &mut words);
+        words
+    }
+
+    fn fill_lanes<L: Lane>(&self, first: usize, lanes: &mut [L]) {
+        let fields = &self.plan().fields()[1..];
+        let mut start = 1;
+        let mut lanes = lanes;
+        let mut next = first;
+        if let Some(lane) = lanes.first_mut().filter(|_| first == 0) {
+            *lane = L::lane(self.clipped.weight.into());
+            lanes = &mut lanes[1..];
+            next = 1;
+        }
+        let mut random = Zeroizing::new(vec![[0; 4]; BLOCK_ENTRIES.min(lanes.len())]);
+        for (field, values) in fields.iter().zip(&self.clipped.values) {
+            let end = start + field.len;
+            let rounding = self.clipped.rounding(field);
+            while next < end && !lanes.is_empty() {
+                let n = BLOCK_ENTRIES.min(end - next).min(lanes.len());
+                let (block, rest) = std::mem::take(&mut lanes).split_at_mut(n);
+                let random = &mut random[..n];
+                keystream_bytes(&self.rounding, random.as_flattened_mut(), 4 * next as u64);
+                let entries = next - start..next - start + n;
+                match values {
+                    Values::F32(values) => rounding.apply(&values[entries], random, block),
+                    Values::F64(values) => rounding.apply(&values[entries], random, block),
+                }
+                (lanes, next) = (rest, next + n);
+            }
+            start = end;
+        }
     }
 }
 
-/// The integer below `value`, or the one above it with the probability of the fraction: adding the
-/// fraction's bit instead of flooring a sum keeps whole numbers whole at every size.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "plans keep values below 2^52; 53 random bits are exact in a double"
-)]
-fn round(value: f64, random: u64) -> i64 {
-    let below = value.floor();
-    let threshold = (random >> 11) as f64 / (1u64 << 53) as f64;
-    below as i64 + i64::from(threshold < value - below)
-}
+/// Entries rounded at a time: with their random bytes they stay in the second cache.
+const BLOCK_ENTRIES: usize = 8192;
 
 /// What a session opens: the sum over the survivors, and nothing about any one of them.
 #[derive(Clone, Debug, PartialEq)]
@@ -298,7 +369,7 @@ mod tests {
     fn integers(plan: &EncodingPlan, values: Vec<Values>, weight: u32) -> Vec<i64> {
         let clipped = Clipped::new(plan, values, weight).unwrap_or_else(|e| panic!("{e}"));
         let encoded = Encoded::new(clipped, &mut ChaCha20Rng::seed_from_u64(1));
-        encoded.words.iter().map(|&w| unwrap(w, plan.bits())).collect()
+        encoded.words().iter().map(|w| unwrap(w, plan.bits())).collect()
     }
 
     #[test]
@@ -321,17 +392,53 @@ mod tests {
     }
 
     #[test]
-    fn rounding_has_no_bias() {
-        let mut rng = ChaCha20Rng::seed_from_u64(3);
-        let n = 40_000;
-        for value in [0.25, -0.25, 7.9, -1000.125] {
-            let sum: i64 = (0..n).map(|_| round(value, rand::Rng::next_u64(&mut rng))).sum();
-            let error = sum as f64 / f64::from(n) - value;
-            assert!(error.abs() < 0.015, "{value}: {error}");
+    fn words_are_the_same_however_they_are_cut() {
+        let mut rng = ChaCha20Rng::seed_from_u64(9);
+        let field = |name: &str, len, frac_bits, weighted| Field {
+            name: name.into(),
+            len,
+            bound: 8.0,
+            frac_bits,
+            weighted,
+        };
+        for frac_bits in [10, 40] {
+            let fields = vec![
+                field("update", 20_011, frac_bits, true),
+                field("loss", 1, frac_bits, false),
+                field("bins", 9_001, 2, false),
+            ];
+            let plan = EncodingPlan::new(fields, Some(3.0), 8, 50).unwrap();
+            let values = vec![
+                (0..20_011).map(|i| (i as f32).sin()).collect::<Vec<_>>().into(),
+                vec![0.3f64].into(),
+                (0..9_001).map(|i| f64::from(i).cos()).collect::<Vec<_>>().into(),
+            ];
+            let encoded = Encoded::new(Clipped::new(&plan, values, 7).unwrap(), &mut rng);
+            let whole: Vec<u64> = encoded.words().iter().collect();
+            for cut in [1, 977, 8_192, 16_384] {
+                let mut got = Vec::new();
+                for first in (0..plan.entries()).step_by(cut) {
+                    let range = first..plan.entries().min(first + cut);
+                    let mut words = Words::zero(range.len(), plan.bits());
+                    encoded.fill(range, &mut words);
+                    got.extend(words.iter());
+                }
+                assert_eq!(got, whole, "{cut}");
+            }
         }
-        for (whole, exact) in [(0.0, 0), (-3.0, -3), (2f64.powi(52), 1 << 52)] {
-            assert_eq!(round(whole, u64::MAX), exact);
-            assert_eq!(round(whole, 0), exact);
+    }
+
+    #[test]
+    fn every_draw_rounds_anew() {
+        let plan = plan(None);
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut encode = || {
+            let values = vec![vec![0.25f64 + 0.0005; 4].into(), vec![0.5f32; 2].into()];
+            Encoded::new(Clipped::new(&plan, values, 1).unwrap(), &mut rng).words()
+        };
+        let draws: Vec<Vec<u64>> = (0..64).map(|_| encode().iter().collect()).collect();
+        for entry in 1..7 {
+            assert!(draws.iter().any(|draw| draw[entry] != draws[0][entry]), "{entry}");
         }
     }
 

@@ -11,7 +11,7 @@ use crate::error::Rejection;
 use crate::hash::Digest;
 use crate::message::report::{MaskedUpdate, Report};
 use crate::message::shares::{OPENING_BYTES, Opening};
-use crate::participants::Indices;
+use crate::indices::Indices;
 use crate::ring::pack;
 use crate::secret::Secret;
 use crate::signer::Signer;
@@ -47,7 +47,7 @@ impl Keyed {
     ) -> Result<(Masked, MaskedUpdate), Rejection> {
         let session = self.session;
         let (me, plan) = (session.me, &session.plan.encoding);
-        if encoded.plan != *plan {
+        if encoded.plan() != plan {
             return Err(Rejection::WrongEncoding);
         }
         // All the room at once: growing would leave seeds behind in memory.
@@ -59,8 +59,7 @@ impl Keyed {
                 .ok_or_else(|| Rejection::BadKey { site: peer.name.clone() })?;
             seeds.push((agree::pair_seed(&shared, &self.digest, me, other), pair_sign(me, other)));
         }
-        let mut words = Words::zero(encoded.words.len(), plan.bits());
-        encoded.words.iter().enumerate().for_each(|(entry, &word)| words.set(entry, word));
+        let mut words = encoded.words();
         add_streams(&mut words, 0, &seeds);
         let mut packed = Vec::new();
         pack(&words, plan.bits(), &mut packed);
@@ -75,7 +74,7 @@ impl Keyed {
         let mut out = Step::Keyed.start(self.session.bytes_max() + 64 + held_bytes(&self.held));
         self.session.write(&mut out);
         out.bytes(self.mask.expose()).bytes(self.secret.expose());
-        write_held(&mut out, self.dealers, &self.digest, &self.held);
+        write_held(&mut out, &self.dealers, &self.digest, &self.held);
         out.into_secret()
     }
 
@@ -107,7 +106,7 @@ pub(super) fn held_bytes(held: &[Option<Opening>]) -> usize {
 /// Writes the dealers, their digest, and the shares held.
 pub(super) fn write_held(
     out: &mut Writer,
-    dealers: Indices,
+    dealers: &Indices,
     digest: &Digest,
     held: &[Option<Opening>],
 ) {
@@ -130,7 +129,7 @@ pub(super) fn read_held(from: &mut Reader<'_>, session: &Session) -> Result<Held
     let dealers = Indices::read(from, n, "dealers")?;
     let digest = from.array("digest of the dealers")?;
     let of = Indices::read(from, n, "shares held")?;
-    if !dealers.contains_all(of) || !of.contains(session.me) {
+    if !dealers.contains_all(&of) || !of.contains(session.me) {
         return Err(CodecError::Value("shares held"));
     }
     let held: Result<_, _> =
