@@ -182,6 +182,8 @@ pub enum CategoryMissing {
 pub enum Scaling {
     /// Less the fitted mean, divided by the fitted standard deviation.
     Standard,
+    /// To [-1, 1] by the public bounds alone: nothing is learned about anybody.
+    Bounds,
     /// As it is.
     None,
 }
@@ -273,6 +275,29 @@ impl FeaturePlan {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The first setting that can only be had by fitting, in words; none for a plan that says all by
+    /// itself. Such a plan needs no statistics of anybody: see [`fitted::FittedFeatures::public`].
+    #[must_use]
+    pub fn needs_fitting(&self) -> Option<String> {
+        let column = self.columns.iter().find_map(|column| {
+            let number = column.number()?;
+            let name = &column.name;
+            if number.scaling == Scaling::Standard {
+                Some(format!("column `{name}` is scaled by its fitted mean and variance; write `scaling = \"bounds\"`"))
+            } else if matches!(number.missing, NumberMissing::Mean | NumberMissing::Indicator) {
+                Some(format!("a missing `{name}` becomes the fitted mean; write `missing = \"constant\"` with a `constant`"))
+            } else {
+                None
+            }
+        });
+        let balanced = self.label.class_weights == ClassWeights::Balanced;
+        column.or_else(|| {
+            balanced.then(|| {
+                "balanced class weights count the sites' rows; write a list of weights".into()
+            })
+        })
     }
 
     /// Number of tensor columns that a row becomes.

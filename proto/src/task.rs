@@ -40,6 +40,8 @@
 //! ));
 //! ```
 
+mod privacy;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -49,6 +51,7 @@ use crate::limits::{
     TASK_NAME_BYTES_MAX,
 };
 use crate::nearest::toml_error;
+pub use privacy::{Privacy, PrivacyUnit};
 
 /// Every key of the TOML form, for suggestions.
 const KEYS: &[&str] = &[
@@ -82,6 +85,15 @@ const KEYS: &[&str] = &[
     "epsilon",
     "mu",
     "digest",
+    "privacy",
+    "unit",
+    "delta",
+    "sampling_rate",
+    "clip",
+    "noise_multiplier",
+    "colluding",
+    "expected_rows",
+    "retries",
 ];
 
 /// What the sites of a consortium are asked to do. The order of the fields is the order of the
@@ -124,6 +136,9 @@ pub struct TaskManifest {
     pub patience: Option<u32>,
     /// Attempts at one round before the task fails, 1 to 100.
     pub attempts_max: u32,
+    /// Differential privacy; absent: the sums are exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
 }
 
 /// What kind of task.
@@ -256,6 +271,8 @@ impl TaskManifest {
         let manifest: Self = serde_json::from_slice(bytes)
             .map_err(|error| ManifestError::Json(error.to_string()))?;
         manifest.check()?;
+        let planned = manifest.privacy.is_none_or(|privacy| privacy.noise_multiplier.is_some());
+        require(planned, "privacy.noise_multiplier", "there: it is planned before a task is sent")?;
         Ok(manifest)
     }
 
@@ -318,7 +335,8 @@ impl TaskManifest {
             require((0.0..=1e3).contains(&mu), "algorithm.fed_prox.mu", "0 to 1000")?;
         }
         require(self.patience != Some(0), "patience", "at least 1, or left out")?;
-        require((1..=ATTEMPTS_MAX).contains(&self.attempts_max), "attempts_max", "1 to 100")
+        require((1..=ATTEMPTS_MAX).contains(&self.attempts_max), "attempts_max", "1 to 100")?;
+        self.privacy.map_or(Ok(()), |privacy| privacy.check(self))
     }
 
     fn check_kind(&self) -> Result<(), ManifestError> {
@@ -438,7 +456,66 @@ mod tests {
             algorithm: AlgorithmChoice::FedProx { mu: 0.01 },
             patience: None,
             attempts_max: 3,
+            privacy: None,
         }
+    }
+
+    fn private() -> TaskManifest {
+        let privacy = Privacy {
+            unit: PrivacyUnit::Record,
+            epsilon: 8.0,
+            delta: 1e-4,
+            sampling_rate: 0.5,
+            clip: Some(0.5),
+            noise_multiplier: Some(2.0),
+            colluding: 2,
+            expected_rows: Some(300),
+            retries: 3,
+        };
+        let encoding = EncodingChoice { rows_max: 1, ..manifest().encoding };
+        let cohort = CohortPlan { min: 12, max: 16, quorum: 12 };
+        let algorithm = AlgorithmChoice::FedAvg;
+        TaskManifest { privacy: Some(privacy), encoding, cohort, algorithm, ..manifest() }
+    }
+
+    #[test]
+    fn the_privacy_section_is_checked_and_its_noise_is_always_in_the_canonical_form() {
+        let bytes = private().to_canonical_json();
+        assert_eq!(TaskManifest::parse_json(&bytes).unwrap(), private());
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.ends_with(
+            "\"attempts_max\":3,\"privacy\":{\"unit\":\"record\",\"epsilon\":8.0,\"delta\":0.0001,\
+             \"sampling_rate\":0.5,\"clip\":0.5,\"noise_multiplier\":2.0,\"colluding\":2,\
+             \"expected_rows\":300,\"retries\":3}}"
+        ));
+        let privacy = private().privacy.unwrap();
+        assert_eq!((privacy.steps(30), privacy.sites_honest(&private().cohort)), (33, 10));
+        assert_eq!(privacy.expected_batch(), Some(150.0));
+
+        let complain = |change: &dyn Fn(&mut TaskManifest, &mut Privacy)| {
+            let (mut task, mut privacy) = (private(), private().privacy.unwrap());
+            change(&mut task, &mut privacy);
+            task.privacy = Some(privacy);
+            match TaskManifest::parse_json(&task.to_canonical_json()).unwrap_err() {
+                ManifestError::Field { field, .. } => field,
+                other => panic!("{other}"),
+            }
+        };
+        assert_eq!(complain(&|_, p| p.epsilon = 0.0), "privacy.epsilon");
+        assert_eq!(complain(&|_, p| p.delta = 0.004), "privacy.delta");
+        assert_eq!(complain(&|_, p| p.sampling_rate = 1.5), "privacy.sampling_rate");
+        assert_eq!(complain(&|_, p| p.unit = PrivacyUnit::Site), "privacy.sampling_rate");
+        assert_eq!(complain(&|_, p| p.clip = None), "privacy.clip");
+        assert_eq!(complain(&|_, p| p.noise_multiplier = None), "privacy.noise_multiplier");
+        assert_eq!(complain(&|_, p| p.colluding = 12), "privacy.colluding");
+        assert_eq!(complain(&|_, p| p.expected_rows = None), "privacy.expected_rows");
+        assert_eq!(complain(&|t, _| t.encoding.rows_max = 2), "encoding.rows_max");
+        assert_eq!(complain(&|t, _| t.cohort.min = 11), "cohort.min");
+        assert_eq!(complain(&|t, _| t.patience = Some(3)), "patience");
+        assert_eq!(
+            complain(&|t, _| t.algorithm = AlgorithmChoice::FedProx { mu: 0.1 }),
+            "algorithm"
+        );
     }
 
     fn complaint(change: impl FnOnce(&mut TaskManifest)) -> String {

@@ -63,6 +63,7 @@ pub(crate) fn manifest() -> TaskManifest {
         algorithm: AlgorithmChoice::FedAvg,
         patience: None,
         attempts_max: 4,
+        privacy: None,
     }
 }
 

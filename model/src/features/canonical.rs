@@ -126,6 +126,7 @@ fn raw_number_missing(missing: NumberMissing) -> (Option<RawMissing>, Option<Raw
 fn raw_scaling(scaling: Scaling) -> RawScaling {
     match scaling {
         Scaling::Standard => RawScaling::Standard,
+        Scaling::Bounds => RawScaling::Bounds,
         Scaling::None => RawScaling::None,
     }
 }

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::statistics::{all_fields, category_sizes};
+use super::statistics::{all_fields, category_sizes, stat_fields};
 use super::{ClassWeights, FeatureError, FeaturePlan, PLAN_BYTES_MAX, to_f32};
 use crate::digest::{Digest, digest_of, hex};
 
@@ -87,6 +87,19 @@ impl FittedFeatures {
             labels,
         };
         Self::checked(raw, plan)
+    }
+
+    /// What a plan is fitted to that needs no fitting: no rows, and so the middle and the width of the
+    /// public bounds. None for a plan that needs statistics, see [`FeaturePlan::needs_fitting`].
+    ///
+    /// # Panics
+    /// Never: sums of no rows fit every plan.
+    #[must_use]
+    pub fn public(plan: &FeaturePlan) -> Option<Self> {
+        let nothing =
+            stat_fields(plan).iter().map(|field| vec![0.0; field.len]).collect::<Vec<_>>();
+        let fit = || Self::from_sums(plan, &nothing).expect("no rows are possible rows");
+        plan.needs_fitting().is_none().then(fit)
     }
 
     /// Reads [`Self::canonical_bytes`] back under the plan it was fitted for.

@@ -144,6 +144,10 @@ fn encoders<'a>(plan: &'a FeaturePlan, fitted: &FittedFeatures) -> Vec<Encoder<'
                     moments.next().expect("fitted features have moments for every number");
                 let (offset, scale) = match settings.scaling {
                     Scaling::Standard => (mean, 1.0 / variance.sqrt()),
+                    Scaling::Bounds => {
+                        let (middle, half) = settings.middle_and_half();
+                        (middle, 1.0 / half)
+                    }
                     Scaling::None => (0.0, 1.0),
                 };
                 let imputed = match settings.missing {

@@ -150,6 +150,7 @@ pub(super) enum RawConstant {
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawScaling {
     Standard,
+    Bounds,
     None,
 }
 
@@ -282,6 +283,7 @@ impl RawColumn {
     fn scaling(&self, default: Scaling) -> Scaling {
         match self.scaling {
             Some(RawScaling::Standard) => Scaling::Standard,
+            Some(RawScaling::Bounds) => Scaling::Bounds,
             Some(RawScaling::None) => Scaling::None,
             None => default,
         }

@@ -397,3 +397,28 @@ proptest! {
         prop_assert_eq!(builder.push(&row).is_err(), value.is_infinite());
     }
 }
+
+/// A plan that says all by itself: nothing of any site's rows is in what it makes.
+#[test]
+fn a_plan_with_bounds_and_constants_needs_no_statistics() {
+    assert!(tiny().needs_fitting().unwrap().contains("`age`"));
+    assert!(FittedFeatures::public(&tiny()).is_none());
+    let public = TINY
+        .replace("class_weights = \"balanced\"", "class_weights = [1.0, 2.5]")
+        .replace("bounds = [0, 120]\n    missing = \"indicator\"", "bounds = [0, 120]\n    missing = \"constant\"\n    constant = 60\n    scaling = \"bounds\"")
+        .replace("transform = \"log1p\"", "transform = \"log1p\"\n    scaling = \"bounds\"\n    missing = \"constant\"\n    constant = 0");
+    let plan = FeaturePlan::from_toml(&public).unwrap();
+    assert_eq!(FeaturePlan::from_canonical(&plan.canonical_bytes()).unwrap(), plan);
+    assert_ne!(plan.digest(), tiny().digest());
+    let fitted = FittedFeatures::public(&plan).unwrap();
+    assert_eq!(fitted.rows(), 0);
+    assert_eq!(FittedFeatures::from_canonical(&plan, &fitted.canonical_bytes()).unwrap(), fitted);
+    let mut builder = builder(&plan);
+    push(&mut builder, ["120", "0", "", "yes", "1", "yes", "p1"]).unwrap();
+    push(&mut builder, ["", "1e6", "1e6", "", "2", "no", "p2"]).unwrap();
+    let prepared = prepare(&builder.finish(), &plan, &fitted).unwrap().dataset;
+    // Age, income, debt in [-1, 1]; the flag; two stages, other, missing.
+    assert_eq!(prepared.row(0), [1.0, -1.0, -1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+    assert_eq!(prepared.row(1), [0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    assert_eq!(prepared.weights(), [2.5, 1.0]);
+}

@@ -195,6 +195,7 @@ fn manifest(run: &Run<'_>) -> TaskManifest {
         algorithm: task.algorithm,
         patience: task.patience,
         attempts_max: task.attempts_max,
+        privacy: None,
     }
 }
 
