@@ -14,6 +14,7 @@
 mod accountant;
 pub mod audit;
 mod goal;
+mod mechanism;
 mod numeric;
 pub mod pld;
 pub mod rdp;
@@ -24,6 +25,7 @@ use std::fmt;
 
 pub use accountant::{ACCOUNTANT_BYTES, Accountant, AccountantError};
 pub use goal::{Goal, Planned, Refused, plan};
+pub use mechanism::{Cohort, Mechanism};
 
 /// Whose presence epsilon hides. Two data sets are neighbours if one is the other with one unit
 /// more.

@@ -43,6 +43,7 @@ impl Trainer for OwnTrainer {
             update_bound: choice.update_bound,
             frac_bits: choice.frac_bits,
             rows_max: choice.rows_max,
+            private: job.manifest.privacy.is_some(),
         };
         // Here `job.params` would go out to the hospital's software, and its update come back. This
         // one learned nothing: an update of zeros.

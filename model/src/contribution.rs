@@ -42,6 +42,9 @@ pub struct FieldChoice {
     pub frac_bits: i8,
     /// Most rows that a site counts.
     pub rows_max: u32,
+    /// Whether the sum is noised: then it holds the update and nothing else, since every opened entry
+    /// is noised and accounted, or not collected.
+    pub private: bool,
 }
 
 /// A named run of entries and how it is encoded.
@@ -69,8 +72,8 @@ pub struct Contribution {
 
 /// The fields of a round after the weight, in order.
 ///
-/// - train: `update` (one entry per parameter, weighted), `loss` (mean training loss, weighted),
-///   then the validation figures of the version received;
+/// - train: `update` (one entry per parameter, weighted), and unless the task is private `loss` (mean
+///   training loss, weighted), then the validation figures of the version received;
 /// - evaluate: the validation figures, as [`evaluation_fields`] lists them;
 /// - statistics: as [`stat_fields`] lists them.
 #[must_use]
@@ -95,6 +98,9 @@ pub fn fields(
                 frac_bits: choice.frac_bits,
                 weighted: true,
             };
+            if choice.private {
+                return vec![update];
+            }
             let loss = FieldSpec {
                 name: "loss".to_owned(),
                 len: 1,
@@ -118,6 +124,12 @@ impl Contribution {
         let mut values = vec![update.iter().map(|&value| f64::from(value)).collect(), vec![loss]];
         values.extend(validation.to_vectors());
         Self { weight: weight.max(1), values }
+    }
+
+    /// What a site contributes to a private step: its update and nothing else, with weight 1.
+    #[must_use]
+    pub fn private(update: Vec<f64>) -> Self {
+        Self { weight: 1, values: vec![update] }
     }
 
     /// What a site contributes to an evaluation. The weight is its validation rows, at least 1.
@@ -177,7 +189,20 @@ mod tests {
     use crate::features::tests::{TINY, tiny_rows};
 
     fn choice() -> FieldChoice {
-        FieldChoice { update_bound: 1.0, frac_bits: 16, rows_max: 128 }
+        FieldChoice { update_bound: 1.0, frac_bits: 16, rows_max: 128, private: false }
+    }
+
+    #[test]
+    fn a_private_round_sums_the_update_alone() {
+        let plan = FeaturePlan::from_toml(TINY).unwrap();
+        let choice = FieldChoice { rows_max: 1, private: true, ..choice() };
+        let fields = fields(RoundKind::Train, 7, &plan, &choice);
+        assert_eq!(
+            fields.iter().map(|f| (f.name.as_str(), f.len)).collect::<Vec<_>>(),
+            [("update", 7)]
+        );
+        let contribution = Contribution::private(vec![0.5; 7]);
+        assert!(contribution.fits(&fields) && contribution.weight == 1);
     }
 
     #[test]

@@ -187,6 +187,32 @@ impl TrainingPlan {
         self.check_class_weights()
     }
 
+    /// Checks that nothing is asked for that a round of record-level privacy does not do: it is one
+    /// step, taken by the server optimizer, from a sum of clipped gradients of single rows.
+    ///
+    /// # Errors
+    /// [`PlanError::Range`] for the first setting that would be ignored.
+    pub fn check_single_step(&self) -> Result<(), PlanError> {
+        let step = "1 for record-level privacy: a round is one step, and the server optimizer's \
+                    learning rate is its size";
+        ensure("epochs", self.epochs, self.epochs == 1, step)?;
+        ensure("learning_rate", self.learning_rate, self.learning_rate == 1.0, step)?;
+        let decay = self.learning_rate_decay;
+        ensure("learning_rate_decay", decay, decay == 1.0, step)?;
+        let plain = self.optimizer == Optimizer::Sgd;
+        let name = format!("{:?}", self.optimizer);
+        ensure(
+            "optimizer",
+            name,
+            plain,
+            "sgd for record-level privacy; the server has an optimizer",
+        )?;
+        let none = "0 for record-level privacy, where the noise keeps weights small";
+        ensure("weight_decay", self.weight_decay, self.weight_decay == 0.0, none)?;
+        let mu = self.proximal_mu.unwrap_or(0.0);
+        ensure("proximal_mu", mu, mu == 0.0, "left out for record-level privacy")
+    }
+
     fn check_class_weights(&self) -> Result<(), PlanError> {
         let Some(weights) = &self.class_weights else { return Ok(()) };
         let count = match self.loss {
@@ -286,6 +312,17 @@ mod tests {
         ] {
             let error = TrainingPlan::from_toml(&format!("{PLAN}{extra}\n")).unwrap_err();
             assert!(error.to_string().contains(part), "{extra}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_single_step_has_no_settings_that_it_would_ignore() {
+        let single = PLAN.replace("learning_rate = 0.1", "learning_rate = 1.0");
+        let check = |text: &str| TrainingPlan::from_toml(text).unwrap().check_single_step();
+        assert_eq!(check(&single), Ok(()));
+        assert!(check(PLAN).unwrap_err().to_string().contains("`learning_rate` is 0.1"));
+        for extra in ["weight_decay = 0.1", "proximal_mu = 0.1", "optimizer = { adam = {} }"] {
+            assert!(check(&format!("{single}{extra}\n")).is_err(), "{extra}");
         }
     }
 

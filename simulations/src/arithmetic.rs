@@ -23,6 +23,7 @@ impl Trainer for Arithmetic {
             update_bound: encoding.update_bound,
             frac_bits: encoding.frac_bits,
             rows_max: encoding.rows_max,
+            private: job.manifest.privacy.is_some(),
         };
         let n_params = job.spec.as_ref().map_or(0, |spec| spec.layout().len());
         let mut rng = SeedTree::new(job.seed).stream("arithmetic");

@@ -77,6 +77,7 @@ impl Trainer for Steady {
             update_bound: encoding.update_bound,
             frac_bits: encoding.frac_bits,
             rows_max: encoding.rows_max,
+            private: job.manifest.privacy.is_some(),
         };
         let parameters = job.spec.as_ref().map_or(0, |spec| spec.layout().trainable());
         let fields = fields(job.kind, parameters, &job.features, &choice);

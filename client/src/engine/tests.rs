@@ -107,6 +107,7 @@ fn fits(work: &Work, job: &Job) -> bool {
         update_bound: choice.update_bound,
         frac_bits: choice.frac_bits,
         rows_max: choice.rows_max,
+        private: job.manifest.privacy.is_some(),
     };
     let trainable = job.spec.as_ref().unwrap().layout().trainable();
     work.contribution.fits(&fields(job.kind, trainable, &job.features, &chosen))
