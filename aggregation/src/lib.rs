@@ -29,8 +29,8 @@
 //! let encoding = EncodingPlan::new(vec![update], Some(1.0), 4, 1000)?;
 //! let (session, context, roster_digest) = ([7; 32], [8; 32], [9; 32]);
 //! let plan = SessionPlan {
-//!     protocol_version: PROTOCOL_VERSION,
 //!     session, context, roster: roster_digest, encoding, n_min: 3,
+//!     topology: Topology::Complete,
 //! };
 //! let mut server = ServerSession::new(plan.clone())?;
 //!
@@ -40,10 +40,11 @@
 //!     server.add_bundle(bundle, &roster)?;
 //!     advertised.push(state);
 //! }
-//! let bundles = server.fix_participants(&names, &roster)?;
+//! server.fix_participants(&names, &roster)?;
 //! let mut shared = Vec::new();
-//! for (state, key) in advertised.into_iter().zip(&keys) {
-//!     let (state, shares) = state.share(&bundles, &roster, 3, key, &mut rng)?;
+//! for (index, (state, key)) in (0..).zip(advertised.into_iter().zip(&keys)) {
+//!     let notice = server.notice_for(index)?;
+//!     let (state, shares) = state.share(&notice, &roster, 3, key, &mut rng)?;
 //!     server.add_shares(shares)?;
 //!     shared.push(state);
 //! }
@@ -60,7 +61,7 @@
 //! let mut signed = Vec::new();
 //! for (state, key) in masked.into_iter().zip(&keys) {
 //!     let (state, signature) = state.sign(&survivors, 3, key)?;
-//!     server.add_signature(signature)?;
+//!     server.add_signature(signature.expect("everybody signs"))?;
 //!     signed.push(state);
 //! }
 //! let signatures = server.unmask_request()?;
@@ -81,6 +82,7 @@ mod error;
 mod gf128;
 mod hash;
 pub mod identity;
+mod indices;
 pub mod invitation;
 mod message;
 mod participants;
@@ -103,7 +105,9 @@ pub use codec::{CodecError, NAME_BYTES_MAX, is_name};
 pub use encode::{ENTRIES_MAX, EncodingPlan, FIELDS_MAX, Field, PlanError, UPDATE, WEIGHT};
 pub use error::{Erasure, OpenError, Rejection};
 pub use hash::Digest;
+pub use indices::Indices;
 pub use message::bundle::Bundle;
+pub use message::notice::Notice;
 pub use message::report::{MaskedUpdate, Report, update_digest};
 pub use message::reveal::Reveal;
 pub use message::shares::{Delivery, Shares};
@@ -112,8 +116,8 @@ pub use message::{
     BUNDLE_BYTES_MAX, DELIVERY_BYTES_MAX, REPORT_BYTES, REVEAL_BYTES_MAX, SHARES_BYTES_MAX,
     SURVIVOR_SIGNATURE_BYTES, Signature,
 };
-pub use participants::{Indices, PARTICIPANTS_MAX, PARTICIPANTS_MIN};
-pub use plan::{PLAN_BYTES_MAX, PROTOCOL_VERSION, SessionPlan, threshold};
+pub use participants::{COMPLETE_MAX, PARTICIPANTS_MAX, PARTICIPANTS_MIN};
+pub use plan::{PLAN_BYTES_MAX, PROTOCOL_VERSION, SessionPlan, Topology, threshold};
 pub use ring::{BITS_MAX, packed_bytes, unpack};
 pub use server::{ServerSession, Step};
 pub use signer::{Members, Signer};

@@ -9,11 +9,12 @@
 use crate::codec::{CodecError, NAME_BYTES_MAX, Reader, Writer};
 use crate::hash::Digest;
 use crate::message::shares::{NONCE_BYTES, SEALED_BYTES, SHOWN_BYTES};
-use crate::participants::PARTICIPANTS_MAX;
+use crate::participants::COMPLETE_MAX;
 use crate::plan::PROTOCOL_VERSION;
 use crate::signer::{Signer, verify};
 
 pub(crate) mod bundle;
+pub(crate) mod notice;
 pub(crate) mod report;
 pub(crate) mod reveal;
 pub(crate) mod shares;
@@ -82,7 +83,7 @@ pub type Signature = [u8; 64];
 pub const BUNDLE_BYTES_MAX: usize = HEAD_BYTES + 1 + NAME_BYTES_MAX + 2 * 32 + 64;
 
 /// The most bytes of a [`Shares`](crate::Shares) message: of a dealer among 64.
-pub const SHARES_BYTES_MAX: usize = DEALING_BYTES_MAX + (PARTICIPANTS_MAX - 1) * SEALED_BYTES;
+pub const SHARES_BYTES_MAX: usize = DEALING_BYTES_MAX + (COMPLETE_MAX - 1) * SEALED_BYTES;
 
 /// The most bytes of a [`Delivery`](crate::Delivery); a site gets up to 63 of them.
 pub const DELIVERY_BYTES_MAX: usize = DEALING_BYTES_MAX + SEALED_BYTES;
@@ -94,11 +95,11 @@ pub const REPORT_BYTES: usize = HEAD_BYTES + 2 + 32 + 64;
 pub const SURVIVOR_SIGNATURE_BYTES: usize = HEAD_BYTES + 8 + 2 + 64;
 
 /// The most bytes of a [`Reveal`](crate::Reveal): one share of each of 64 dealers.
-pub const REVEAL_BYTES_MAX: usize = HEAD_BYTES + 8 + 2 + 8 + PARTICIPANTS_MAX * SHOWN_BYTES + 64;
+pub const REVEAL_BYTES_MAX: usize = HEAD_BYTES + 8 + 2 + 8 + COMPLETE_MAX * SHOWN_BYTES + 64;
 
 /// The signed part of shares: dealer, number, nonce, commitments, digest, signature.
 const DEALING_BYTES_MAX: usize =
-    HEAD_BYTES + 2 + 2 + NONCE_BYTES + 32 + PARTICIPANTS_MAX * 32 + 32 + 64;
+    HEAD_BYTES + 2 + 2 + NONCE_BYTES + 32 + COMPLETE_MAX * 32 + 32 + 64;
 
 /// Version, kind and digest at the start of every body.
 const HEAD_BYTES: usize = 4 + 1 + 32;

@@ -1,4 +1,4 @@
-//! Who takes part: the participants of a session in their canonical order, and sets of them.
+//! Who takes part: the participants of a session in their canonical order.
 //!
 //! A participant is a site whose key bundle is in the session; its index is its place in the order
 //! of names. Nothing here decides who may take part: the roster does (`Members`), with the floors.
@@ -10,84 +10,10 @@ use crate::hash::{Digest, hash};
 pub const PARTICIPANTS_MIN: usize = 3;
 
 /// The most participants of a session where everybody shares with everybody.
-pub const PARTICIPANTS_MAX: usize = 64;
+pub const COMPLETE_MAX: usize = 64;
 
-/// A set of participants, by index; bit i of the 64-bit integer is participant i.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Indices(u64);
-
-impl Indices {
-    /// The set of `indices`, or `None` if one is repeated or not below `n` (at most 64).
-    #[must_use]
-    pub fn new(indices: &[u16], n: usize) -> Option<Self> {
-        let mut set = Self::default();
-        for &index in indices {
-            let inside = usize::from(index) < n.min(PARTICIPANTS_MAX);
-            if !inside || !set.insert(usize::from(index)) {
-                return None;
-            }
-        }
-        Some(set)
-    }
-
-    /// Adds `index` (below 64) and says whether it was new.
-    pub(crate) fn insert(&mut self, index: usize) -> bool {
-        let new = !self.contains(index);
-        self.0 |= 1 << index;
-        new
-    }
-
-    /// Whether `index` is in the set.
-    #[must_use]
-    pub fn contains(self, index: usize) -> bool {
-        index < PARTICIPANTS_MAX && self.0 >> index & 1 == 1
-    }
-
-    /// Whether all of `other` is in this set.
-    #[must_use]
-    pub fn contains_all(self, other: Self) -> bool {
-        other.0 & !self.0 == 0
-    }
-
-    /// How many are in the set.
-    #[must_use]
-    pub fn len(self) -> usize {
-        self.0.count_ones() as usize
-    }
-
-    /// Whether none is in the set.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The indices, in ascending order.
-    pub fn iter(self) -> impl Iterator<Item = usize> {
-        (0..PARTICIPANTS_MAX).filter(move |&index| self.contains(index))
-    }
-
-    /// The indices as sixteen-bit numbers, in ascending order.
-    #[must_use]
-    pub fn to_vec(self) -> Vec<u16> {
-        (0..64u16).filter(|&index| self.contains(usize::from(index))).collect()
-    }
-
-    pub(crate) fn write(self, out: &mut Writer) {
-        out.u64(self.0);
-    }
-
-    pub(crate) fn read(
-        from: &mut Reader<'_>,
-        n: usize,
-        part: &'static str,
-    ) -> Result<Self, CodecError> {
-        let bits = from.u64(part)?;
-        if n < PARTICIPANTS_MAX && bits >> n != 0 {
-            return Err(CodecError::Value(part));
-        }
-        Ok(Self(bits))
-    }
-}
+/// The most participants of any session.
+pub const PARTICIPANTS_MAX: usize = 16_384;
 
 /// One participant: its name and the keys that speak for it in this session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +70,7 @@ impl Participants {
 
     pub(crate) fn read(from: &mut Reader<'_>, plan: &Digest) -> Result<Self, CodecError> {
         let n = usize::from(from.u16("participants")?);
-        if !(PARTICIPANTS_MIN..=PARTICIPANTS_MAX).contains(&n) {
+        if !(PARTICIPANTS_MIN..=COMPLETE_MAX).contains(&n) {
             return Err(CodecError::Value("participants"));
         }
         let mut sites: Vec<Participant> = Vec::with_capacity(n);
@@ -173,21 +99,3 @@ fn write_sites(sites: &[Participant], out: &mut Writer) {
 
 /// The most bytes one participant takes in canonical bytes.
 pub(crate) const PARTICIPANT_BYTES_MAX: usize = 1 + 64 + 3 * 32;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sets_refuse_repeats_and_strangers() {
-        let set = Indices::new(&[5, 0, 63], 64).unwrap();
-        assert_eq!(set.to_vec(), [0, 5, 63]);
-        assert_eq!((set.len(), set.contains(5), set.contains(64)), (3, true, false));
-        assert!(set.contains_all(Indices::new(&[63], 64).unwrap()));
-        assert!(Indices::new(&[1, 1], 64).is_none());
-        assert!(Indices::new(&[3], 3).is_none());
-        assert!(Indices::new(&[64], 1000).is_none());
-        assert!(Indices::read(&mut Reader::new(&8u64.to_le_bytes()), 3, "set").is_err());
-        assert!(Indices::read(&mut Reader::new(&u64::MAX.to_le_bytes()), 64, "set").is_ok());
-    }
-}

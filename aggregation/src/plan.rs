@@ -8,13 +8,11 @@
 use crate::codec::{CodecError, Reader, Writer};
 use crate::encode::{EncodingPlan, PlanError};
 use crate::hash::{Digest, hash};
-use crate::participants::PARTICIPANTS_MIN;
+use crate::participants::{COMPLETE_MAX, PARTICIPANTS_MIN};
 
 /// The terms of one session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionPlan {
-    /// Always [`PROTOCOL_VERSION`] for plans made here.
-    pub protocol_version: u32,
     /// The session's name: never used twice.
     pub session: Digest,
     /// A digest over everything the sum depends on beside this plan: task, model, training plan,
@@ -24,11 +22,29 @@ pub struct SessionPlan {
     pub roster: Digest,
     /// What is summed and how it is written.
     pub encoding: EncodingPlan,
-    /// The fewest sites whose sum may be opened, 3..=64.
+    /// The fewest sites whose sum may be opened, 3..=`n_max`.
     pub n_min: u16,
+    /// Who shares with whom.
+    pub topology: Topology,
+}
+
+/// Who holds shares of whose secrets, and with it the version of the protocol.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Topology {
+    /// Everybody shares with everybody: up to 64 sites, protocol version 1.
+    Complete,
 }
 
 impl SessionPlan {
+    /// The version of the protocol that this plan is carried out with.
+    #[must_use]
+    pub fn protocol_version(&self) -> u32 {
+        match self.topology {
+            Topology::Complete => PROTOCOL_VERSION,
+        }
+    }
+
     /// The plan's digest, SHA-256 over its canonical bytes under a label.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -39,7 +55,7 @@ impl SessionPlan {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(102 + self.encoding.bytes_max());
-        out.u32(self.protocol_version);
+        out.u32(self.protocol_version());
         out.bytes(&self.session).bytes(&self.context).bytes(&self.roster).u16(self.n_min);
         self.encoding.write(&mut out);
         out.into_public()
@@ -56,12 +72,12 @@ impl SessionPlan {
             return Err(CodecError::Version(protocol_version));
         }
         let plan = Self {
-            protocol_version,
             session: from.array("session")?,
             context: from.array("context")?,
             roster: from.array("roster")?,
             n_min: from.u16("n_min")?,
             encoding: EncodingPlan::read(&mut from)?,
+            topology: Topology::Complete,
         };
         from.end()?;
         plan.check().map_err(|_| CodecError::Value("n_min"))?;
@@ -73,8 +89,8 @@ impl SessionPlan {
     /// # Errors
     /// [`PlanError::Range`] with the name of the part that does not.
     pub fn check(&self) -> Result<(), PlanError> {
-        if self.protocol_version != PROTOCOL_VERSION {
-            return Err(PlanError::Range("protocol_version"));
+        if self.encoding.n_max() > COMPLETE_MAX as u32 {
+            return Err(PlanError::Range("n_max"));
         }
         let n_min = usize::from(self.n_min);
         if n_min < PARTICIPANTS_MIN || u32::from(self.n_min) > self.encoding.n_max() {
@@ -110,12 +126,12 @@ mod tests {
         let update =
             Field { name: "update".into(), len: 5, bound: 1.0, frac_bits: 16, weighted: true };
         SessionPlan {
-            protocol_version: PROTOCOL_VERSION,
             session: [1; 32],
             context: [2; 32],
             roster: [3; 32],
             encoding: EncodingPlan::new(vec![update], Some(1.0), 16, 100).unwrap(),
             n_min: 5,
+            topology: Topology::Complete,
         }
     }
 
@@ -138,8 +154,9 @@ mod tests {
         let bytes = |p: &SessionPlan| SessionPlan::from_bytes(&p.to_bytes());
         assert!(bytes(&SessionPlan { n_min: 2, ..plan() }).is_err());
         assert!(bytes(&SessionPlan { n_min: 17, ..plan() }).is_err());
-        let older = SessionPlan { protocol_version: 0, ..plan() };
-        assert_eq!(bytes(&older), Err(CodecError::Version(0)));
+        let mut older = plan().to_bytes();
+        older[0] = 0;
+        assert_eq!(SessionPlan::from_bytes(&older), Err(CodecError::Version(0)));
     }
 
     #[test]

@@ -17,12 +17,14 @@ use std::collections::BTreeMap;
 use crate::client::{check_bundle, check_bundles, dealers_digest};
 use crate::error::{Erasure, Rejection};
 use crate::hash::Digest;
+use crate::indices::Indices;
 use crate::message::bundle::Bundle;
+use crate::message::notice::Notice;
 use crate::message::report::{Report, update_digest};
 use crate::message::reveal::Reveal;
 use crate::message::shares::{Delivery, Place, Shares, Shown};
 use crate::message::survivors::SurvivorSignature;
-use crate::participants::{Indices, Participant, Participants};
+use crate::participants::{Participant, Participants};
 use crate::plan::{SessionPlan, threshold};
 use crate::ring::{add_packed, packed_bytes};
 use crate::signer::Members;
@@ -120,9 +122,8 @@ impl ServerSession {
         self.bundles.keys().map(String::as_str)
     }
 
-    /// Ends advertising: those of `sites` take part, with their bundles as every participant gets
-    /// them for [`Advertised::share`](crate::client::Advertised::share). Indices are places in this
-    /// list.
+    /// Ends advertising: those of `sites` take part. Their indices are their places in the ascending
+    /// order of names.
     ///
     /// # Errors
     /// A [`Rejection`] if a site has no bundle, or they are fewer than `n_min` or more than
@@ -131,7 +132,7 @@ impl ServerSession {
         &mut self,
         sites: &[&str],
         members: &dyn Members,
-    ) -> Result<Vec<Bundle>, Rejection> {
+    ) -> Result<(), Rejection> {
         self.at(Step::Advertising, "list of participants")?;
         let mut sites = sites.to_vec();
         sites.sort_unstable();
@@ -149,7 +150,17 @@ impl ServerSession {
         self.participants = Some(check_bundles(&self.plan, &bundles, members)?);
         self.bundles.retain(|site, _| sites.contains(&site.as_str()));
         self.step = Step::Sharing;
-        Ok(bundles)
+        Ok(())
+    }
+
+    /// What the participant `index` is told, for
+    /// [`Advertised::share`](crate::client::Advertised::share).
+    ///
+    /// # Errors
+    /// A [`Rejection`] before the participants are fixed, and for anyone who is none.
+    pub fn notice_for(&self, index: u16) -> Result<Notice, Rejection> {
+        self.participant(index, "request for the participants")?;
+        Ok(Notice { bundles: self.bundles.values().cloned().collect() })
     }
 
     /// The participants' names by index; none before they are fixed.
@@ -164,11 +175,24 @@ impl ServerSession {
         u16::try_from(index).ok()
     }
 
-    /// How many participants must hold, sign and reveal: [`threshold`] of their number, 0 before
-    /// they are fixed.
+    /// How many good shares open a secret: [`threshold`] of the participants' number, 0 before they
+    /// are fixed.
     #[must_use]
     pub fn threshold(&self) -> usize {
         self.participants.as_ref().map_or(0, |p| threshold(p.len()))
+    }
+
+    /// The participants whose survivor signatures count, by index; none before they are fixed.
+    #[must_use]
+    pub fn signers(&self) -> Vec<u16> {
+        let n = self.participants.as_ref().map_or(0, Participants::len);
+        (0..n).filter_map(|index| u16::try_from(index).ok()).collect()
+    }
+
+    /// How many of the signers must sign a set of survivors; 0 before participants are fixed.
+    #[must_use]
+    pub fn signature_quorum(&self) -> usize {
+        self.threshold()
     }
 
     /// Takes a dealer's shares.
@@ -214,7 +238,7 @@ impl ServerSession {
         self.dealers = indices(self.shares.keys());
         let dealings: Vec<Digest> = self.shares.values().map(|s| s.dealing.digest()).collect();
         let participants = *self.fixed().digest();
-        self.digest = dealers_digest(&participants, self.dealers, dealings.iter());
+        self.digest = dealers_digest(&participants, &self.dealers, dealings.iter());
         self.step = Step::Reporting;
         Ok(self.dealers.to_vec())
     }
@@ -309,7 +333,7 @@ impl ServerSession {
             return Err(Rejection::BadSignature { site, what });
         }
         self.signatures.entry(usize::from(index)).or_insert(signature);
-        Ok(self.signatures.len() >= self.threshold())
+        Ok(self.signatures.len() >= self.signature_quorum())
     }
 
     /// The survivors that have signed.
@@ -324,7 +348,7 @@ impl ServerSession {
     /// [`Rejection::TooFew`] as long as there is no quorum.
     pub fn unmask_request(&self) -> Result<Vec<SurvivorSignature>, Rejection> {
         self.at(Step::Unmasking, "request for signatures")?;
-        let (have, need) = (self.signatures.len(), self.threshold());
+        let (have, need) = (self.signatures.len(), self.signature_quorum());
         if have < need {
             return Err(Rejection::TooFew { what: "survivor signatures", have, need });
         }
@@ -343,7 +367,7 @@ impl ServerSession {
         let revealer = self.survivor(reveal.index(), what)?;
         let site = revealer.name.clone();
         let matches = reveal.dealers == self.digest && reveal.survivors == self.survivors;
-        if !matches || !self.dealers.contains_all(reveal.shown_of) {
+        if !matches || !self.dealers.contains_all(&reveal.shown_of) {
             return Err(Rejection::WrongSession { site, what });
         }
         if !reveal.is_signed_by(&revealer.identity) {
@@ -355,7 +379,7 @@ impl ServerSession {
         }
         let mut erasures = Vec::new();
         for (dealer, shown) in reveal.shares() {
-            let kind = Reveal::kind_of(self.survivors, dealer);
+            let kind = Reveal::kind_of(&self.survivors, dealer);
             let participants = self.fixed().digest();
             let place = Place { participants, dealer, receiver: index };
             let commitment = &self.shares[&dealer].dealing.commitments[index];

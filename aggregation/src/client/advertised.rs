@@ -11,8 +11,9 @@ use crate::codec::{CodecError, Reader, Writer, is_name};
 use crate::error::Rejection;
 use crate::message::BUNDLE_BYTES_MAX;
 use crate::message::bundle::Bundle;
+use crate::message::notice::Notice;
 use crate::message::shares::{NONCE_BYTES, Opening, Shares, Terms, commit_secret};
-use crate::participants::{PARTICIPANTS_MAX, PARTICIPANTS_MIN, Participant, Participants};
+use crate::participants::{COMPLETE_MAX, PARTICIPANTS_MIN, Participant, Participants};
 use crate::plan::SessionPlan;
 use crate::secret::Secret;
 use crate::shamir;
@@ -73,8 +74,7 @@ impl Advertised {
     /// Checks who takes part, and shares this site's two secrets out among them: any
     /// [`threshold`](crate::threshold) of them can open one.
     ///
-    /// `bundles` are all participants' in ascending order of names, this site's own among them;
-    /// `members` is the roster the plan names, as this site has verified it; `floor` is the fewest
+    /// `notice` says who takes part, this site among them; `members` is the roster the plan names, as this site has verified it; `floor` is the fewest
     /// sites whose sum this site helps to open. The floor stays with the session.
     ///
     /// # Errors
@@ -82,12 +82,13 @@ impl Advertised {
     /// if there are too few or too many.
     pub fn share(
         self,
-        bundles: &[Bundle],
+        notice: &Notice,
         members: &dyn Members,
         floor: u16,
         signer: &dyn Signer,
         rng: &mut dyn CryptoRng,
     ) -> Result<(Shared, Shares), Rejection> {
+        let bundles = notice.bundles();
         let need = usize::from(floor).max(usize::from(self.plan.n_min)).max(PARTICIPANTS_MIN);
         if bundles.len() < need {
             return Err(Rejection::TooFew { what: "participants", have: bundles.len(), need });
@@ -137,8 +138,8 @@ pub(crate) fn check_bundles(
     members: &dyn Members,
 ) -> Result<Participants, Rejection> {
     let what = "participants";
-    let most = usize::try_from(plan.encoding.n_max()).unwrap_or(PARTICIPANTS_MAX);
-    let (have, max) = (bundles.len(), most.min(PARTICIPANTS_MAX));
+    let most = usize::try_from(plan.encoding.n_max()).unwrap_or(COMPLETE_MAX);
+    let (have, max) = (bundles.len(), most.min(COMPLETE_MAX));
     if have < PARTICIPANTS_MIN {
         return Err(Rejection::TooFew { what, have, need: PARTICIPANTS_MIN });
     }

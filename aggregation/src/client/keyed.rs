@@ -9,15 +9,14 @@ use crate::agree;
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::Rejection;
 use crate::hash::Digest;
+use crate::indices::Indices;
 use crate::message::report::{MaskedUpdate, Report};
 use crate::message::shares::{OPENING_BYTES, Opening};
-use crate::indices::Indices;
 use crate::ring::pack;
 use crate::secret::Secret;
 use crate::signer::Signer;
 use crate::stream::{Sign, add_streams};
 use crate::update::Encoded;
-use crate::words::Words;
 
 /// A site that holds the others' shares and all keys for its masks.
 pub struct Keyed {

@@ -7,11 +7,11 @@ use super::session::{Session, Step};
 use crate::codec::{CodecError, Reader};
 use crate::error::Rejection;
 use crate::hash::Digest;
+use crate::indices::Indices;
 use crate::message::reveal::Reveal;
 use crate::message::shares::Opening;
 use crate::message::survivors::SurvivorSignature;
 use crate::message::{REVEAL_BYTES_MAX, SURVIVOR_SIGNATURE_BYTES};
-use crate::participants::Indices;
 use crate::signer::Signer;
 
 /// A site whose masked update may leave.
@@ -23,7 +23,8 @@ pub struct Masked {
 }
 
 impl Masked {
-    /// Signs the set of sites whose updates are in the sum: one set per session, ever.
+    /// Agrees to the set of sites whose updates are in the sum: one set per session, ever. Those
+    /// whose word is asked for sign it; of others there is no signature.
     ///
     /// # Errors
     /// A [`Rejection`] if the set holds a stranger or a site that did not deal, lacks this site, or
@@ -33,7 +34,7 @@ impl Masked {
         survivors: &[u16],
         floor: u16,
         signer: &dyn Signer,
-    ) -> Result<(Signed, SurvivorSignature), Rejection> {
+    ) -> Result<(Signed, Option<SurvivorSignature>), Rejection> {
         let what = "survivors";
         let mut set = Indices::default();
         for &index in survivors {
@@ -53,7 +54,7 @@ impl Masked {
             return Err(Rejection::TooFew { what, have: set.len(), need: usize::from(floor) });
         }
         let signature = SurvivorSignature::new(self.digest, set, self.session.me, signer);
-        Ok((Signed { masked: self, signature: signature.clone() }, signature))
+        Ok((Signed { masked: self, signature: signature.clone() }, Some(signature)))
     }
 
     /// The canonical bytes of this state, with its secrets.
@@ -61,7 +62,7 @@ impl Masked {
     pub fn to_secret_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut out = Step::Masked.start(self.session.bytes_max() + held_bytes(&self.held));
         self.session.write(&mut out);
-        write_held(&mut out, self.dealers, &self.digest, &self.held);
+        write_held(&mut out, &self.dealers, &self.digest, &self.held);
         out.into_secret()
     }
 
@@ -90,9 +91,9 @@ impl Signed {
     ///
     /// # Errors
     /// [`Rejection::DifferentSet`] for any other set.
-    pub fn signature(&self, survivors: &[u16]) -> Result<SurvivorSignature, Rejection> {
-        same_set(&self.masked.session, self.signature.survivors, survivors)?;
-        Ok(self.signature.clone())
+    pub fn signature(&self, survivors: &[u16]) -> Result<Option<SurvivorSignature>, Rejection> {
+        same_set(&self.masked.session, &self.signature.survivors, survivors)?;
+        Ok(Some(self.signature.clone()))
     }
 
     /// Reveals one share of each dealer, once a quorum of survivors has signed the set that this
@@ -107,17 +108,17 @@ impl Signed {
         signatures: &[SurvivorSignature],
         signer: &dyn Signer,
     ) -> Result<(Revealed, Reveal), Rejection> {
-        let survivors = self.signature.survivors;
         check_quorum(&self.masked.session, &self.signature, signatures)?;
+        let survivors = self.signature.survivors;
         let Masked { session, digest, held, .. } = self.masked;
         let mut shares = Vec::with_capacity(held.len());
         for (dealer, opening) in held.iter().enumerate() {
             if let Some(opening) = opening {
-                let kind = Reveal::kind_of(survivors, dealer);
+                let kind = Reveal::kind_of(&survivors, dealer);
                 shares.push((dealer, opening.show(kind, session.place(dealer, session.me))));
             }
         }
-        let reveal = Reveal::new(digest, survivors, session.me, shares, signer);
+        let reveal = Reveal::new(digest, survivors.clone(), session.me, shares, signer);
         Ok((Revealed { session, survivors, reveal: reveal.clone() }, reveal))
     }
 
@@ -128,7 +129,7 @@ impl Signed {
         let mut out = Step::Signed
             .start(session.bytes_max() + held_bytes(held) + 4 + SURVIVOR_SIGNATURE_BYTES);
         session.write(&mut out);
-        write_held(&mut out, *dealers, digest, held);
+        write_held(&mut out, dealers, digest, held);
         out.chunk(&self.signature.to_bytes());
         out.into_secret()
     }
@@ -147,7 +148,7 @@ impl Signed {
         )?;
         from.end()?;
         let own = usize::from(signature.index) == session.me && signature.dealers == digest;
-        if !own || !dealers.contains_all(signature.survivors) {
+        if !own || !dealers.contains_all(&signature.survivors) {
             return Err(CodecError::Value("survivor signature"));
         }
         Ok(Self { masked: Masked { session, dealers, digest, held }, signature })
@@ -167,7 +168,7 @@ impl Revealed {
     /// # Errors
     /// [`Rejection::DifferentSet`] for any other set.
     pub fn reveal(&self, survivors: &[u16]) -> Result<Reveal, Rejection> {
-        same_set(&self.session, self.survivors, survivors)?;
+        same_set(&self.session, &self.survivors, survivors)?;
         Ok(self.reveal.clone())
     }
 
@@ -194,12 +195,12 @@ impl Revealed {
         if usize::from(reveal.index) != session.me {
             return Err(CodecError::Value("reveal"));
         }
-        Ok(Self { session, survivors: reveal.survivors, reveal })
+        Ok(Self { session, survivors: reveal.survivors.clone(), reveal })
     }
 }
 
-fn same_set(session: &Session, done: Indices, asked: &[u16]) -> Result<(), Rejection> {
-    let same = Indices::new(asked, session.participants.len()) == Some(done);
+fn same_set(session: &Session, done: &Indices, asked: &[u16]) -> Result<(), Rejection> {
+    let same = Indices::new(asked, session.participants.len()).as_ref() == Some(done);
     if same { Ok(()) } else { Err(Rejection::DifferentSet) }
 }
 

@@ -3,8 +3,9 @@
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::Rejection;
 use crate::hash::{Digest, hash};
+use crate::indices::Indices;
 use crate::message::shares::Place;
-use crate::participants::{Indices, PARTICIPANT_BYTES_MAX, Participant, Participants};
+use crate::participants::{PARTICIPANT_BYTES_MAX, Participant, Participants};
 use crate::plan::{PLAN_BYTES_MAX, SessionPlan, threshold};
 
 /// The terms of a session as this site has checked them.
@@ -76,7 +77,7 @@ pub(super) fn read_plan(from: &mut Reader<'_>) -> Result<SessionPlan, CodecError
 /// The digest of the dealers: the participants, who of them dealt, and what each of them signed.
 pub(crate) fn dealers_digest<'a>(
     participants: &Digest,
-    dealers: Indices,
+    dealers: &Indices,
     dealings: impl Iterator<Item = &'a Digest>,
 ) -> Digest {
     let mut out = Writer::with_capacity(8 + 32 * dealers.len());

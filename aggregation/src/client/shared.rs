@@ -9,8 +9,8 @@ use crate::agree::{self, Way};
 use crate::codec::{CodecError, Reader};
 use crate::error::{Erasure, Rejection};
 use crate::hash::Digest;
+use crate::indices::Indices;
 use crate::message::shares::{Delivery, OPENING_BYTES, Opening};
-use crate::participants::Indices;
 use crate::secret::Secret;
 
 /// A site that has shared its secrets out.
@@ -68,7 +68,7 @@ impl Shared {
             dealers.insert(index);
         }
         let digest =
-            dealers_digest(session.participants.digest(), dealers, dealings.iter().flatten());
+            dealers_digest(session.participants.digest(), &dealers, dealings.iter().flatten());
         let mask = self.keys.mask;
         Ok((Keyed { session, mask, secret: self.secret, dealers, digest, held }, erasures))
     }

@@ -63,14 +63,18 @@ impl Bundle {
     /// If the bytes are not a canonical bundle.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut from = Reader::new(bytes);
-        let bundle = Self {
-            plan: Kind::Bundle.read(&mut from)?,
+        let bundle = Self::read(&mut from)?;
+        from.end()?;
+        Ok(bundle)
+    }
+
+    pub(crate) fn read(from: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(Self {
+            plan: Kind::Bundle.read(from)?,
             name: from.name("site's name")?,
             channel: from.array("channel key")?,
             mask: from.array("mask key")?,
             signature: from.array("signature")?,
-        };
-        from.end()?;
-        Ok(bundle)
+        })
     }
 }

@@ -4,8 +4,9 @@
 use super::{Kind, Signature};
 use crate::codec::{CodecError, Reader};
 use crate::hash::Digest;
+use crate::indices::Indices;
 use crate::message::shares::{SHOWN_BYTES, SecretKind, Shown};
-use crate::participants::{Indices, PARTICIPANTS_MAX};
+use crate::participants::COMPLETE_MAX;
 use crate::signer::Signer;
 
 /// One survivor's shares for the set of survivors that a quorum signed.
@@ -51,7 +52,7 @@ impl Reveal {
     }
 
     /// Which of a dealer's secrets is opened, given who survived.
-    pub(crate) fn kind_of(survivors: Indices, dealer: usize) -> SecretKind {
+    pub(crate) fn kind_of(survivors: &Indices, dealer: usize) -> SecretKind {
         if survivors.contains(dealer) { SecretKind::SelfMask } else { SecretKind::MaskKey }
     }
 
@@ -89,9 +90,9 @@ impl Reveal {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut from = Reader::new(bytes);
         let dealers = Kind::Reveal.read(&mut from)?;
-        let survivors = Indices::read(&mut from, PARTICIPANTS_MAX, "survivors")?;
+        let survivors = Indices::read(&mut from, COMPLETE_MAX, "survivors")?;
         let index = from.u16("index")?;
-        let shown_of = Indices::read(&mut from, PARTICIPANTS_MAX, "dealers")?;
+        let shown_of = Indices::read(&mut from, COMPLETE_MAX, "dealers")?;
         let shown = from.take(shown_of.len() * SHOWN_BYTES, "shares")?.to_vec();
         let signature = from.array("signature")?;
         from.end()?;

@@ -13,7 +13,7 @@ use super::{Kind, Signature};
 use crate::agree::number;
 use crate::codec::{CodecError, Reader, Writer};
 use crate::hash::{Digest, hash};
-use crate::participants::{PARTICIPANTS_MAX, PARTICIPANTS_MIN};
+use crate::participants::{COMPLETE_MAX, PARTICIPANTS_MIN};
 use crate::secret::Secret;
 use crate::shamir::SHARE_BYTES;
 use crate::signer::Signer;
@@ -91,7 +91,7 @@ impl Dealing {
         let participants = Kind::Shares.read(from)?;
         let dealer = from.u16("dealer")?;
         let n = from.u16("number of commitments")?;
-        let permitted = PARTICIPANTS_MIN..=PARTICIPANTS_MAX;
+        let permitted = PARTICIPANTS_MIN..=COMPLETE_MAX;
         if !permitted.contains(&usize::from(n)) || dealer >= n {
             return Err(CodecError::Value("number of commitments"));
         }

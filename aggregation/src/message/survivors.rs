@@ -3,7 +3,8 @@
 use super::{Kind, Signature};
 use crate::codec::{CodecError, Reader};
 use crate::hash::Digest;
-use crate::participants::{Indices, PARTICIPANTS_MAX};
+use crate::indices::Indices;
+use crate::participants::COMPLETE_MAX;
 use crate::signer::Signer;
 
 /// One participant's signature over one set of survivors.
@@ -36,8 +37,8 @@ impl SurvivorSignature {
 
     /// The set that is signed.
     #[must_use]
-    pub fn survivors(&self) -> Indices {
-        self.survivors
+    pub fn survivors(&self) -> &Indices {
+        &self.survivors
     }
 
     pub(crate) fn is_signed_by(&self, identity: &[u8; 32]) -> bool {
@@ -65,7 +66,7 @@ impl SurvivorSignature {
         let mut from = Reader::new(bytes);
         let signed = Self {
             dealers: Kind::Survivors.read(&mut from)?,
-            survivors: Indices::read(&mut from, PARTICIPANTS_MAX, "survivors")?,
+            survivors: Indices::read(&mut from, COMPLETE_MAX, "survivors")?,
             index: from.u16("index")?,
             signature: from.array("signature")?,
         };

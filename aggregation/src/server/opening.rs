@@ -27,7 +27,7 @@ impl ServerSession {
     /// # Errors
     /// An [`OpenError`] as long as shares are missing, if a dealer shared out something else than
     /// its secret, or if the sum is not one that the plan permits.
-    pub fn open(&self) -> Result<(Sum, Transcript), OpenError> {
+    pub fn open(&mut self) -> Result<(Sum, Transcript), OpenError> {
         if self.step != Step::Unmasking {
             return Err(OpenError::OutOfTurn);
         }
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::client::advertise;
     use crate::encode::{EncodingPlan, Field, UPDATE};
-    use crate::plan::{PROTOCOL_VERSION, SessionPlan};
+    use crate::plan::{SessionPlan, Topology};
     use crate::ring::{add_packed, modulus_mask};
     use crate::signer::Signer;
     use crate::update::{Clipped, Encoded};
@@ -163,12 +163,12 @@ mod tests {
         let update =
             Field { name: UPDATE.into(), len: ENTRIES, bound: 1.0, frac_bits: 12, weighted: true };
         SessionPlan {
-            protocol_version: PROTOCOL_VERSION,
             session: [1; 32],
             context: [2; 32],
             roster: [3; 32],
             encoding: EncodingPlan::new(vec![update], None, 5, 1).unwrap(),
             n_min: 3,
+            topology: Topology::Complete,
         }
     }
 
@@ -189,10 +189,11 @@ mod tests {
             advertised.push(state);
         }
         let sites: Vec<&str> = names.iter().map(String::as_str).collect();
-        let bundles = server.fix_participants(&sites, &roster).unwrap();
+        server.fix_participants(&sites, &roster).unwrap();
+        let notice = server.notice_for(0).unwrap();
         let mut shared = Vec::new();
         for (state, key) in advertised.into_iter().zip(&keys) {
-            let (state, shares) = state.share(&bundles, &roster, 3, key, &mut rng).unwrap();
+            let (state, shares) = state.share(&notice, &roster, 3, key, &mut rng).unwrap();
             server.add_shares(shares).unwrap();
             shared.push(state);
         }
@@ -217,7 +218,7 @@ mod tests {
         let mut signed = Vec::new();
         for (state, key) in masked.into_iter().zip(&keys).take(N - 1) {
             let (state, signature) = state.sign(&survivors, 3, key).unwrap();
-            server.add_signature(signature).unwrap();
+            server.add_signature(signature.unwrap()).unwrap();
             signed.push(state);
         }
         let signatures = server.unmask_request().unwrap();
@@ -245,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_site_that_was_told_otherwise_leaves_noise_and_nothing_else() {
-        let (server, believed) = session(Some(1));
+        let (mut server, believed) = session(Some(1));
         assert!(matches!(server.open(), Err(OpenError::OutOfRange { .. })));
         // The coordinator knows what it told the last site, and takes the right mask off for it.
         let bits = server.plan.encoding.bits();

@@ -185,6 +185,7 @@ proptest! {
         let mut signed = Vec::new();
         for (state, key) in masked.into_iter().zip(&cohort.keys) {
             let (state, signature) = state.sign(&survivors, 3, key).unwrap();
+            let signature = signature.unwrap();
             if let Ok(garbled) = SurvivorSignature::from_bytes(&garble(signature.to_bytes())) {
                 prop_assert!(server.add_signature(garbled).is_err());
             }

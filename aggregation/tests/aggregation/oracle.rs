@@ -3,7 +3,8 @@
 
 use koinon_aggregation::client::{Advertised, Keyed, Masked, Shared, Signed, advertise};
 use koinon_aggregation::{
-    Bundle, Delivery, Report, Reveal, ServerSession, Shares, Sum, SurvivorSignature, threshold,
+    Bundle, Delivery, Notice, Report, Reveal, ServerSession, Shares, Sum, SurvivorSignature,
+    threshold,
 };
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
@@ -80,11 +81,13 @@ impl Case<'_> {
             self.server.add_bundle(through_bytes!(message Bundle, bundle), roster).unwrap();
         }
         let sites: Vec<&str> = advertised.iter().map(|(i, _)| cohort.names[*i].as_str()).collect();
-        let bundles = self.server.fix_participants(&sites, roster).map_err(|r| r.code())?;
+        self.server.fix_participants(&sites, roster).map_err(|r| r.code())?;
         let (mut shared, mut arriving) = (Vec::new(), Vec::new());
         for (i, state) in advertised {
             let key = &cohort.keys[i];
-            let (state, shares) = state.share(&bundles, roster, 3, key, &mut self.rng).unwrap();
+            let me = self.server.index_of(&cohort.names[i]).unwrap();
+            let notice = through_bytes!(message Notice, self.server.notice_for(me).unwrap());
+            let (state, shares) = state.share(&notice, roster, 3, key, &mut self.rng).unwrap();
             if self.active(i, Lost::BeforeReporting) {
                 arriving.push(shares);
                 shared.push((i, through_bytes!(Shared, state)));
@@ -125,7 +128,7 @@ impl Case<'_> {
         for (i, state) in masked {
             let (state, signature) = state.sign(&survivors, 3, &self.cohort.keys[i]).unwrap();
             if self.active(i, Lost::BeforeRevealing) {
-                arriving.push(signature);
+                arriving.extend(signature);
                 signed.push((i, through_bytes!(Signed, state)));
             }
         }
@@ -143,8 +146,10 @@ impl Case<'_> {
                 assert_eq!(again, [], "the same again is welcome");
             }
         }
-        assert_eq!(self.server.can_open(), self.server.open().is_ok());
-        self.server.open().map(|(sum, _)| sum).map_err(|e| e.code())
+        let can_open = self.server.can_open();
+        let opened = self.server.open();
+        assert_eq!(can_open, opened.is_ok());
+        opened.map(|(sum, _)| sum).map_err(|e| e.code())
     }
 }
 

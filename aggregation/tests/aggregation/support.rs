@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ed25519_dalek::SigningKey;
 use koinon_aggregation::client::{Advertised, Keyed, Masked, Shared, Signed, advertise};
 use koinon_aggregation::{
-    Bundle, Clipped, Delivery, Encoded, EncodingPlan, Field, MaskedUpdate, PROTOCOL_VERSION,
-    ServerSession, SessionPlan, Shares, Signer, SurvivorSignature, UPDATE,
+    Bundle, Clipped, Delivery, Encoded, EncodingPlan, Field, MaskedUpdate, ServerSession,
+    SessionPlan, Shares, Signer, SurvivorSignature, Topology, UPDATE,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -36,12 +36,12 @@ pub(crate) fn cohort(n: usize, session: u8) -> Cohort {
     };
     let fields = vec![field(UPDATE, ENTRIES, true), field("bins", 2, false)];
     let plan = SessionPlan {
-        protocol_version: PROTOCOL_VERSION,
         session: [session; 32],
         context: [2; 32],
         roster: [3; 32],
         encoding: EncodingPlan::new(fields, None, 64, 100).unwrap(),
         n_min: 3,
+        topology: Topology::Complete,
     };
     Cohort { names, keys, roster, plan }
 }
@@ -117,12 +117,13 @@ impl Cohort {
             server.add_bundle(bundle, &self.roster).unwrap();
         }
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        let bundles = server.fix_participants(&names, &self.roster).unwrap();
+        server.fix_participants(&names, &self.roster).unwrap();
+        let notice = server.notice_for(0).unwrap();
         let mut rng = rng(seed + 1);
         let (shared, shares): (Vec<_>, Vec<_>) = advertised
             .into_iter()
             .zip(&self.keys)
-            .map(|(a, key)| a.share(&bundles, &self.roster, 3, key, &mut rng).unwrap())
+            .map(|(a, key)| a.share(&notice, &self.roster, 3, key, &mut rng).unwrap())
             .unzip();
         for shares in &shares {
             server.add_shares(shares.clone()).unwrap();
@@ -171,7 +172,7 @@ impl Cohort {
         let mut signed = Vec::new();
         for (state, key) in masked.into_iter().zip(&self.keys) {
             let (state, signature) = state.sign(&survivors, 3, key).unwrap();
-            server.add_signature(signature).unwrap();
+            server.add_signature(signature.unwrap()).unwrap();
             signed.push(state);
         }
         let signatures = server.unmask_request().unwrap();

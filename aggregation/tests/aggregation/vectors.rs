@@ -29,7 +29,7 @@ fn record() -> (Cohort, Transcript) {
     let mut signed = Vec::new();
     for (state, key) in masked.into_iter().zip(&cohort.keys) {
         let (state, signature) = state.sign(&survivors, 3, key).unwrap();
-        server.add_signature(signature).unwrap();
+        server.add_signature(signature.unwrap()).unwrap();
         signed.push(state);
     }
     let signatures = server.unmask_request().unwrap();

@@ -63,7 +63,7 @@ pub(super) fn invitation(
     let Round { manifest, plan, kind, .. } = round;
     permitted(policy, &round.task, manifest)?;
     let refuse = |wrong: bool, refusal| if wrong { Err(refusal) } else { Ok(()) };
-    refuse(plan.protocol_version < policy.protocol.min_version, Refusal::ProtocolTooOld)?;
+    refuse(plan.protocol_version() < policy.protocol.min_version, Refusal::ProtocolTooOld)?;
     refuse(roster != Some(Digest(plan.roster)), Refusal::RosterMismatch)?;
     refuse(!kind_fits(round), Refusal::PlanInvalid)?;
     refuse(plan.n_min < round.floor(policy.cohort.min), Refusal::CohortTooSmall)?;

@@ -139,7 +139,8 @@ impl Participant {
         };
         let floor = phase.round.floor(self.setup.policy.cohort.min);
         match state.sign(&indices, floor, &self.setup.identity) {
-            Ok((signed, signature)) => {
+            Ok((_, None)) => turn.fault(Fault::OutOfStep),
+            Ok((signed, Some(signature))) => {
                 let session = message.session;
                 let signature = signature.to_bytes();
                 let reply =

@@ -6,7 +6,7 @@
 //! has left before the masked update is durable as well.
 
 use koinon_aggregation::client::{Advertised, Keyed, Shared};
-use koinon_aggregation::{Bundle, Delivery, Encoded, Rejection};
+use koinon_aggregation::{Bundle, Delivery, Encoded, Notice, Rejection};
 use koinon_proto::wire::to_coordinator::Message as Reply;
 use koinon_proto::{Digest, wire};
 use prost::Message as _;
@@ -75,7 +75,8 @@ impl Participant {
         }
         let bundles: Result<Vec<Bundle>, _> =
             message.bundles.iter().map(|bytes| Bundle::from_bytes(bytes)).collect();
-        match bundles.map_err(Rejection::from).and_then(|bundles| self.share(turn, &bundles)) {
+        match bundles.map_err(Rejection::from).and_then(|bundles| self.share(turn, &bundles.into()))
+        {
             Ok((shared, reply)) => {
                 let secret = shared.to_secret_bytes();
                 let Phase::Sharing(phase) = &mut self.phase else {
@@ -88,7 +89,7 @@ impl Participant {
         }
     }
 
-    fn share(&self, turn: &mut Turn<'_>, bundles: &[Bundle]) -> Result<(Shared, Reply), Rejection> {
+    fn share(&self, turn: &mut Turn<'_>, notice: &Notice) -> Result<(Shared, Reply), Rejection> {
         let (Some(active), Some(roster)) = (&self.durable.active, &self.roster) else {
             return Err(Rejection::OutOfTurn { what: "participants" });
         };
@@ -99,7 +100,7 @@ impl Participant {
         let members = roster.roster().clients_at(Some(turn.now));
         let floor = round.floor(self.setup.policy.cohort.min);
         let (shared, shares) =
-            state.share(bundles, &members, floor, &self.setup.identity, turn.rng)?;
+            state.share(notice, &members, floor, &self.setup.identity, turn.rng)?;
         let session = round.session.into();
         Ok((shared, Reply::Shares(wire::Shares { session, shares: shares.to_bytes() })))
     }

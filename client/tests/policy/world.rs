@@ -6,7 +6,7 @@ use koinon_aggregation::identity::Identity;
 use koinon_aggregation::roster::{Member, Role, Roster, SignedRoster};
 use koinon_aggregation::{
     Bundle, EncodingPlan, Field, Report, Reveal, ServerSession, SessionPlan, Shares, Signer as _,
-    Sum, SurvivorSignature,
+    Sum, SurvivorSignature, Topology,
 };
 use koinon_client::participant::{Ending, HEARTBEAT_MS, Note, Participant, Setup};
 use koinon_client::policy::{ApprovalDefault, Policy};
@@ -117,6 +117,7 @@ attempts_max = 3
             update_bound: choice.update_bound,
             frac_bits: choice.frac_bits,
             rows_max: choice.rows_max,
+            private: self.manifest.privacy.is_some(),
         };
         let fields = fields(kind, self.spec.layout().trainable(), &self.features, &chosen);
         let fields = fields.into_iter().map(|field| Field {
@@ -273,7 +274,6 @@ impl World {
     pub(crate) fn plan(&self, task: &Task, round: &Round) -> SessionPlan {
         let version = self.version_of(task, round);
         SessionPlan {
-            protocol_version: 1,
             session: [round.session; 32],
             context: context(
                 &task.digest,
@@ -285,6 +285,7 @@ impl World {
             roster: self.roster.digest(),
             encoding: task.encoding(round.kind),
             n_min: round.n_min,
+            topology: Topology::Complete,
         }
     }
 
@@ -625,8 +626,9 @@ impl Rounds {
         }
         let names: Vec<String> = self.server.advertised().map(str::to_owned).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let bundles = self.server.fix_participants(&names, &members).unwrap();
-        let bundles = bundles.iter().map(Bundle::to_bytes).collect();
+        self.server.fix_participants(&names, &members).unwrap();
+        let notice = self.server.notice_for(0).unwrap();
+        let bundles = notice.bundles().iter().map(Bundle::to_bytes).collect();
         wire::Participants { session: self.session.clone(), bundles }
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use koinon_aggregation::{OpenError, PROTOCOL_VERSION, ServerSession, SessionPlan};
+use koinon_aggregation::{OpenError, ServerSession, SessionPlan, Topology};
 use koinon_proto::{Digest, Millis, SiteId, context, session_id};
 use rand::CryptoRng;
 
@@ -121,12 +121,12 @@ impl Coordinator {
         let roster = self.roster.as_ref().expect("candidates are members of a roster");
         let encoding = self.materials[digest].encoding(&task.manifest, kind);
         let plan = SessionPlan {
-            protocol_version: PROTOCOL_VERSION,
             session: session.0,
             context: about,
             roster: roster.digest(),
             encoding: encoding.expect("every encoding of a task is checked when it is submitted"),
             n_min: task.manifest.cohort.min,
+            topology: Topology::Complete,
         };
         let bytes = plan.to_bytes().into();
         let live = Live::new(plan, keys(roster, cohort.iter()));
@@ -165,7 +165,8 @@ impl Coordinator {
         let round = self.running(digest);
         let (kind, version) = (round.terms.kind, round.terms.version);
         let bytes_up = round.updates().iter().map(|update| update.bytes).sum();
-        let sum = match self.live[digest].session.open() {
+        let live = self.live.get_mut(digest).expect("a running round is live");
+        let sum = match live.session.open() {
             Ok((sum, _transcript)) => sum,
             Err(error) => {
                 self.name_culprit(out, digest, &error);

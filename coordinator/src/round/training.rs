@@ -65,7 +65,7 @@ impl Training {
                 return Turn::Abandon(codes::TOO_FEW);
             }
             match live.session.fix_participants(&names, &live.members) {
-                Ok(_) => return Turn::Go(Change::ParticipantsFixed { task: terms.task, sites }),
+                Ok(()) => return Turn::Go(Change::ParticipantsFixed { task: terms.task, sites }),
                 Err(Refused::Duplicate { site }) => sites.retain(|other| other.as_str() != site),
                 Err(_) => return Turn::Abandon(codes::TOO_FEW),
             }
@@ -126,6 +126,6 @@ impl Live {
     ) -> Result<(), Refused> {
         self.replay_bundles(bundles)?;
         let names: Vec<&str> = bundles.keys().map(SiteId::as_str).collect();
-        self.session.fix_participants(&names, &self.members).map(|_| ())
+        self.session.fix_participants(&names, &self.members)
     }
 }

@@ -285,7 +285,7 @@ impl Site {
         let members = self.roster.as_ref().unwrap().1.clone();
         let members = members.clients_at(None);
         let (state, shares) =
-            state.share(&bundles, &members, 3, &self.identity, &mut self.rng).unwrap();
+            state.share(&bundles.into(), &members, 3, &self.identity, &mut self.rng).unwrap();
         self.put(Step::Shared(Box::new(state)));
         let (session, shares) = (id.into(), shares.to_bytes());
         self.answer(Question::Participants, Say::Shares(wire::Shares { session, shares }));
@@ -338,7 +338,8 @@ impl Site {
             message.indices.iter().map(|&index| u16::try_from(index).unwrap()).collect();
         let (state, signature) = state.sign(&indices, 3, &self.identity).unwrap();
         self.put(Step::Signed(Box::new(state)));
-        let (session, signature) = (id.into(), signature.to_bytes());
+        let signature = signature.expect("everybody signs").to_bytes();
+        let session = id.into();
         let message = wire::SurvivorSignature { session, signature };
         self.answer(Question::Survivors, Say::SurvivorSignature(message));
     }
