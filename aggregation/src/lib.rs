@@ -84,6 +84,7 @@ mod hash;
 pub mod identity;
 mod indices;
 pub mod invitation;
+pub mod kernel;
 mod message;
 mod participants;
 mod plan;

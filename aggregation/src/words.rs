@@ -41,6 +41,14 @@ impl Words {
         }
     }
 
+    /// The bytes of one lane.
+    pub(crate) fn lane_bytes(&self) -> usize {
+        match self {
+            Self::Narrow(_) => 4,
+            Self::Wide(_) => 8,
+        }
+    }
+
     pub(crate) fn fill_zero(&mut self) {
         match self {
             Self::Narrow(lanes) => lanes.fill(0),
