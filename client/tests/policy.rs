@@ -10,6 +10,9 @@
 #[path = "policy/world.rs"]
 mod world;
 
+#[path = "policy/said.rs"]
+mod said;
+
 #[path = "policy/honest.rs"]
 mod honest;
 

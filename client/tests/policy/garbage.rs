@@ -6,7 +6,7 @@ use koinon_proto::wire::coordinator_frame::Frame;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
-use crate::restart::said_once;
+use crate::said::said_once;
 use crate::world::{Round, Task, World, whole_round};
 
 /// All mail that site 0 got in an honest round, as bodies.

@@ -1,47 +1,13 @@
 //! A site that is killed between any two effects, and what it says afterwards: the same bytes, or
 //! nothing of that session ever again.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
-
-use koinon_client::egress::leaving_of;
-use koinon_client::ledger::{Head, Ledger, LedgerStore};
+use koinon_client::Event;
 use koinon_client::participant::{Note, Participant, PhaseName};
-use koinon_client::{Effect, Event};
 use koinon_proto::wire::to_site::Message as ToSite;
 use koinon_proto::{Digest, wire};
-use prost::Message as _;
 
-use crate::world::{Disk, Round, Rounds, Site, Task, World, coordinator_name, whole_round};
-
-/// Each thing that may be said in one way only, as it was said: kind of message (or chunk) and bytes.
-pub(crate) fn said_once(site: &Site) -> BTreeMap<String, Vec<u8>> {
-    let mut said: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for body in site.secrets_sent() {
-        let key = key_of(&body);
-        let before = said.insert(key.clone(), body.clone());
-        assert!(before.is_none_or(|before| before == body), "{key} was said in two ways");
-    }
-    said
-}
-
-fn key_of(body: &[u8]) -> String {
-    use wire::to_coordinator::Message as M;
-    let mail = wire::ToCoordinator::decode(body).ok().and_then(|body| body.message);
-    let (kind, session) = match mail {
-        Some(M::Ready(message)) => ("ready", message.session),
-        Some(M::Shares(message)) => ("shares", message.session),
-        Some(M::Report(message)) => ("report", message.session),
-        Some(M::SurvivorSignature(message)) => ("signature", message.session),
-        Some(M::Reveal(message)) => ("reveal", message.session),
-        _ => {
-            let chunk = wire::UploadChunk::decode(body).unwrap();
-            return format!("chunk {} {:?}", chunk.index, chunk.session);
-        }
-    };
-    format!("{kind} {session:?}")
-}
+use crate::said::{ledger_of, said_once};
+use crate::world::{Disk, Round, Rounds, Task, World, whole_round};
 
 /// An honest round of six sites in which site 0 is killed after its `kill_after`th effect and comes
 /// back at once. Returns the number of its effects.
@@ -218,28 +184,6 @@ fn effects_of(world: &mut World, index: usize, message: ToSite) -> Vec<String> {
     world.sites[index].log.take().unwrap()
 }
 
-pub(crate) fn effect_name(effect: &Effect) -> Option<String> {
-    let name = match effect {
-        Effect::Persist(_) => "persist",
-        Effect::PersistVector { .. } => "vector",
-        Effect::DropVector => "drop",
-        Effect::Fetch(_) => "fetch",
-        Effect::Work(_) => "work",
-        Effect::StopWork { .. } => "stop",
-        Effect::Note(_) => return None,
-        Effect::Send(frame) => match &frame.frame {
-            Some(wire::site_frame::Frame::Mail(mail)) => {
-                let body = &mail.envelope.as_ref()?.body;
-                let key = key_of(body);
-                return key.split(' ').next().map(str::to_owned);
-            }
-            Some(wire::site_frame::Frame::Chunk(_)) => "chunk",
-            _ => return None,
-        },
-    };
-    Some(name.to_owned())
-}
-
 /// A state file that the disk cut off, or of a newer program, is a clear error and not a fresh start.
 #[test]
 fn a_damaged_state_is_not_a_fresh_start() {
@@ -301,26 +245,6 @@ fn work_of_a_left_session_is_stopped_and_ignored() {
     world.event(0, Event::Worked { session: Digest([1; 32]), result });
     assert_eq!(world.sites[0].secrets_sent().len(), before);
     assert_eq!(world.sites[0].participant.status().phase, PhaseName::Idle);
-}
-
-/// The ledger of a site that sent these frames.
-fn ledger_of(frames: &[wire::SiteFrame]) -> Vec<u8> {
-    #[derive(Clone, Default)]
-    struct Lines(Rc<RefCell<Vec<u8>>>);
-    impl LedgerStore for Lines {
-        fn append(&mut self, line: &[u8]) -> std::io::Result<()> {
-            self.0.borrow_mut().extend_from_slice(line);
-            Ok(())
-        }
-    }
-    let lines = Lines::default();
-    let mut ledger = Ledger::new(Head::EMPTY, lines.clone());
-    for frame in frames {
-        let leaving = leaving_of(frame, &coordinator_name());
-        let entry = ledger.entry(1, &leaving, &frame.encode_to_vec());
-        ledger.append(&entry).unwrap();
-    }
-    lines.0.take()
 }
 
 /// State restored from a backup, or lost, is older than the ledger and is not resumed.

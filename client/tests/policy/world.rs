@@ -385,7 +385,7 @@ impl World {
     fn execute(&mut self, index: usize, effect: Effect, events: &mut VecDeque<Event>) {
         let site = &mut self.sites[index];
         if let Some(log) = &mut site.log {
-            log.extend(crate::restart::effect_name(&effect));
+            log.extend(super::said::effect_name(&effect));
         }
         match effect {
             Effect::Persist(bytes) => site.disk.durable = Some(bytes),

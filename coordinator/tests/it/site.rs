@@ -226,7 +226,7 @@ impl Site {
         match message {
             Hear::Roster(notice) => {
                 let digest = Digest::try_from(&notice.digest[..]).unwrap();
-                let key = crate::world::consortium().public();
+                let key = super::world::consortium().public();
                 let signed = SignedRoster::verify(&blobs[&digest], &key).unwrap();
                 self.roster = Some((digest, signed.roster().clone()));
                 self.check_in();

@@ -17,7 +17,7 @@ use koinon_proto::{Digest, Millis, SiteId, TaskManifest, wire};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-use crate::site::{Blobs, Site};
+use super::site::{Blobs, Site};
 
 pub(crate) const SPEC: &[u8] = br#"{"name":"m","inputs":[{"name":"x","shape":[2]}],
     "nodes":[{"name":"fc","op":{"linear":{"units":300}},"inputs":["x"]}]}"#;
