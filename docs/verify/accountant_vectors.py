@@ -82,7 +82,8 @@ def main():
         else:
             width = min(1e-4, spread(q, z) / 100)
             case["pld_high"] = composed(q, z, steps, delta, width)
-            case["pld_low"] = 2 * case["pld_high"] - composed(q, z, steps, delta, 2 * width)
+            twice = composed(q, z, steps, delta, 2 * width)
+            case["pld_low"] = min(case["pld_high"], 2 * case["pld_high"] - twice)
         if usual <= 1.0002 * case["pld_high"]:
             case["pld"] = usual
         cases.append(case)
