@@ -88,6 +88,8 @@ pub mod kernel;
 mod message;
 mod participants;
 mod plan;
+#[doc(hidden)]
+pub mod planted;
 pub mod privacy;
 mod ring;
 pub mod roster;

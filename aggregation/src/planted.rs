@@ -1,0 +1,103 @@
+//! Checks that a test may leave out, one by one, to see that the adversary written for it notices.
+//!
+//! Only with the feature `planted`, which nothing but the end-to-end tests' dev-dependencies switches
+//! on (`.ci/walls` looks). Without it [`weak`] is a constant `false`: the shipped program has no
+//! switch, and every check is there. Deliberately no way to switch anything on from a file, an
+//! argument or a message. Start at [`Weakness`] and, in a test, at `plant`.
+
+/// A check that is missing, in the words of what then goes unnoticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Weakness {
+    /// Survivor signatures over different sets count towards one quorum.
+    MixedQuorum,
+    /// Survivor signatures count without being valid, as often as they come.
+    UnsignedQuorum,
+    /// More than half are a quorum.
+    SmallQuorum,
+    /// No floor is asked: of participants, dealers, survivors.
+    NoFloor,
+    /// A plan may be for any number of sites.
+    AnyCohort,
+    /// One key may stand for two sites.
+    SharedKey,
+    /// A bundle counts without its site's signature.
+    UnsignedBundle,
+    /// A bundle of another plan counts.
+    AnySession,
+    /// Shares count without opening their commitments.
+    UncheckedShare,
+    /// Seeds are not bound to what was agreed on.
+    UnboundSeed,
+    /// Sums outside of what the plan permits are given out.
+    AnySum,
+    /// An update counts whatever was reported of it.
+    AnyUpdate,
+    /// Whoever signs a roster, it counts.
+    UnsignedRoster,
+    /// An older roster takes the place of a newer one.
+    OlderRoster,
+    /// Members count before, after and without their validity.
+    AnyMember,
+    /// Values are rounded down instead of at random.
+    RoundsDown,
+    /// A plan may state fewer bits than its sums need.
+    AnyBits,
+    /// An entry's noise is left out.
+    NoNoise,
+    /// A neighbour's bundle needs no proof that it is in the agreed list.
+    UnprovenNeighbour,
+    /// A site takes any parameters of the graph for good.
+    AnyGraph,
+    /// A session that was left is entered again.
+    LeftSession,
+    /// What was opened is opened again.
+    Respent,
+    /// An invitation may be bound to other things than it says.
+    AnyContext,
+    /// An encoding counts that the task does not give.
+    AnyEncoding,
+    /// Letters may be of any length.
+    AnyLength,
+    /// A welcome counts that answers no hello.
+    AnyWelcome,
+    /// The same question may be asked in other words.
+    AnyQuestion,
+    /// The coordinator waits for everybody, for ever.
+    EndlessWait,
+    /// Chunks count that were not asked for.
+    AnyChunk,
+}
+
+/// Whether this check is to be left out.
+#[cfg(not(feature = "planted"))]
+#[must_use]
+pub const fn weak(_: Weakness) -> bool {
+    false
+}
+
+/// Whether this check is to be left out, by the present thread.
+#[cfg(feature = "planted")]
+#[must_use]
+pub fn weak(weakness: Weakness) -> bool {
+    PLANTED.get() & 1 << weakness as u64 != 0
+}
+
+/// Leaves these checks out while `run` runs on the present thread, and no longer.
+#[cfg(feature = "planted")]
+pub fn plant<T>(weaknesses: &[Weakness], run: impl FnOnce() -> T) -> T {
+    struct Before(u64);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            PLANTED.set(self.0);
+        }
+    }
+    let before = Before(PLANTED.get());
+    PLANTED.set(weaknesses.iter().fold(before.0, |set, &weakness| set | 1 << weakness as u64));
+    run()
+}
+
+#[cfg(feature = "planted")]
+thread_local! {
+    static PLANTED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
