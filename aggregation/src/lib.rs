@@ -80,12 +80,14 @@ mod codec;
 mod encode;
 mod error;
 mod gf128;
+mod graph;
 mod hash;
 pub mod identity;
 mod indices;
 pub mod invitation;
 pub mod kernel;
 mod message;
+pub mod parameters;
 mod participants;
 mod plan;
 #[doc(hidden)]
