@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::hash::{Digest, derive};
 use crate::message::shares::{NONCE_BYTES, OPENING_BYTES, Opening, SEALED_BYTES, Sealed};
+use crate::planted::{Weakness, weak};
 use crate::secret::Secret;
 use crate::stream::Seed;
 
@@ -34,6 +35,7 @@ pub(crate) fn is_usable(public: &[u8; 32]) -> bool {
 /// The seed of the mask between two participants, the same for both.
 pub(crate) fn pair_seed(shared: &Secret<32>, dealers: &Digest, a: usize, b: usize) -> Seed {
     let (low, high) = (a.min(b), a.max(b));
+    let dealers = if weak(Weakness::UnboundSeed) { &[0; 32] } else { dealers };
     let seed =
         derive::<32>("koinon/1/pair", shared.expose(), &[dealers, &number(low), &number(high)]);
     Secret::new(*seed)
@@ -41,6 +43,7 @@ pub(crate) fn pair_seed(shared: &Secret<32>, dealers: &Digest, a: usize, b: usiz
 
 /// The seed of a participant's own mask.
 pub(crate) fn self_seed(secret: &Secret<32>, dealers: &Digest, index: usize) -> Seed {
+    let dealers = if weak(Weakness::UnboundSeed) { &[0; 32] } else { dealers };
     let seed = derive::<32>("koinon/1/self", secret.expose(), &[dealers, &number(index)]);
     Secret::new(*seed)
 }

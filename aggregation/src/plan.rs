@@ -93,7 +93,8 @@ impl SessionPlan {
             return Err(PlanError::Range("n_max"));
         }
         let n_min = usize::from(self.n_min);
-        if n_min < PARTICIPANTS_MIN || u32::from(self.n_min) > self.encoding.n_max() {
+        let any = crate::planted::weak(crate::planted::Weakness::AnyCohort);
+        if n_min < PARTICIPANTS_MIN && !any || u32::from(self.n_min) > self.encoding.n_max() {
             return Err(PlanError::Range("n_min"));
         }
         Ok(())

@@ -34,6 +34,7 @@ use zeroize::Zeroizing;
 
 use self::rounding::{Lane, Rounding};
 use crate::encode::{EncodingPlan, Field, UPDATE, WEIGHT};
+use crate::planted::{Weakness, weak};
 use crate::stream::{Seed, keystream_bytes};
 use crate::words::{Lanes, Words};
 
@@ -260,6 +261,9 @@ impl Encoded {
                 let (block, rest) = std::mem::take(&mut lanes).split_at_mut(n);
                 let random = &mut random[..n];
                 keystream_bytes(&self.rounding, random.as_flattened_mut(), 4 * next as u64);
+                if weak(Weakness::RoundsDown) {
+                    random.fill(i32::MAX.to_le_bytes());
+                }
                 let entries = next - start..next - start + n;
                 match values {
                     Values::F32(values) => rounding.apply(&values[entries], random, block),
@@ -299,7 +303,7 @@ impl Sum {
             for (entry, value) in entries.by_ref().take(field.len).enumerate() {
                 let permitted = value.unsigned_abs() <= sum_max;
                 let weighty = field.name != WEIGHT || *value >= n_sites as i64;
-                if !(permitted && weighty) {
+                if !(permitted && weighty || weak(Weakness::AnySum)) {
                     return Err((field.name.clone(), entry));
                 }
             }

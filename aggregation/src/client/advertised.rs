@@ -15,6 +15,7 @@ use crate::message::notice::Notice;
 use crate::message::shares::{NONCE_BYTES, Opening, Shares, Terms, commit_secret};
 use crate::participants::{COMPLETE_MAX, PARTICIPANTS_MIN, Participant, Participants};
 use crate::plan::SessionPlan;
+use crate::planted::{Weakness, weak};
 use crate::secret::Secret;
 use crate::shamir;
 use crate::signer::{Members, Signer};
@@ -90,7 +91,7 @@ impl Advertised {
     ) -> Result<(Shared, Shares), Rejection> {
         let bundles = notice.bundles();
         let need = usize::from(floor).max(usize::from(self.plan.n_min)).max(PARTICIPANTS_MIN);
-        if bundles.len() < need {
+        if bundles.len() < need && !weak(Weakness::NoFloor) {
             return Err(Rejection::TooFew { what: "participants", have: bundles.len(), need });
         }
         let participants = check_bundles(&self.plan, bundles, members)?;
@@ -153,7 +154,7 @@ pub(crate) fn check_bundles(
         if sites.last().is_some_and(|last| last.name > site.name) {
             return Err(Rejection::Order { site: site.name });
         }
-        if sites.iter().any(|other| is_same(other, &site)) {
+        if sites.iter().any(|other| is_same(other, &site)) && !weak(Weakness::SharedKey) {
             return Err(Rejection::Duplicate { site: site.name });
         }
         sites.push(site);
@@ -169,13 +170,13 @@ pub(crate) fn check_bundle(
 ) -> Result<Participant, Rejection> {
     let name = bundle.site().to_owned();
     let what = "bundle";
-    if bundle.plan() != plan {
+    if bundle.plan() != plan && !weak(Weakness::AnySession) {
         return Err(Rejection::WrongSession { site: name, what });
     }
     let Some(identity) = members.key_of(&name) else {
         return Err(Rejection::UnknownSite { site: name });
     };
-    if !bundle.is_signed_by(&identity) {
+    if !bundle.is_signed_by(&identity) && !weak(Weakness::UnsignedBundle) {
         return Err(Rejection::BadSignature { site: name, what });
     }
     if !agree::is_usable(&bundle.channel) || !agree::is_usable(&bundle.mask) {

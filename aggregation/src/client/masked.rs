@@ -12,6 +12,7 @@ use crate::message::reveal::Reveal;
 use crate::message::shares::Opening;
 use crate::message::survivors::SurvivorSignature;
 use crate::message::{REVEAL_BYTES_MAX, SURVIVOR_SIGNATURE_BYTES};
+use crate::planted::{Weakness, weak};
 use crate::signer::Signer;
 
 /// A site whose masked update may leave.
@@ -50,7 +51,7 @@ impl Masked {
             return Err(Rejection::NotIncluded { what });
         }
         self.session.check_floor(what, set.len())?;
-        if set.len() < usize::from(floor) {
+        if set.len() < usize::from(floor) && !weak(Weakness::NoFloor) {
             return Err(Rejection::TooFew { what, have: set.len(), need: usize::from(floor) });
         }
         let signature = SurvivorSignature::new(self.digest, set, self.session.me, signer);
@@ -216,7 +217,7 @@ fn check_quorum(
         let index = usize::from(signature.index);
         let signer = session.participant(signature.index, what)?;
         let site = signer.name.clone();
-        if signature.survivors != own.survivors {
+        if signature.survivors != own.survivors && !weak(Weakness::MixedQuorum) {
             return Err(Rejection::DifferentSet);
         }
         if signature.dealers != own.dealers {
@@ -228,12 +229,12 @@ fn check_quorum(
         if !signers.insert(index) {
             return Err(Rejection::Duplicate { site });
         }
-        if !signature.is_signed_by(&signer.identity) {
+        if !signature.is_signed_by(&signer.identity) && !weak(Weakness::UnsignedQuorum) {
             return Err(Rejection::BadSignature { site, what });
         }
     }
     let (have, need) = (signers.len(), session.threshold());
-    if have < need {
+    if have < need && !weak(Weakness::SmallQuorum) {
         return Err(Rejection::TooFew { what: "survivor signatures", have, need });
     }
     Ok(())

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use koinon_aggregation::planted::{Weakness, weak};
 use koinon_aggregation::{CodecError, EncodingPlan, Field, SessionPlan};
 use koinon_model::contribution::{FieldChoice, FieldSpec, fields};
 use koinon_model::features::FeaturePlan;
@@ -74,7 +75,7 @@ pub(super) fn invitation(
         round.version.as_ref(),
         round.fitted.as_ref(),
     );
-    refuse(plan.context != bound, Refusal::ContextMismatch)?;
+    refuse(plan.context != bound && !weak(Weakness::AnyContext), Refusal::ContextMismatch)?;
     let promised = match manifest.init_from {
         InitFrom::Version { digest } | InitFrom::File { digest } => Some(digest),
         InitFrom::Fresh { .. } => None,
@@ -82,7 +83,8 @@ pub(super) fn invitation(
     let first = round.invite.round <= 1 && *kind != RoundKind::Statistics;
     let starts_elsewhere = promised.is_some() && round.version != promised;
     refuse(first && starts_elsewhere, Refusal::ContextMismatch)?;
-    refuse(durable.sessions.contains(&round.session), Refusal::SessionLeft)?;
+    let left = durable.sessions.contains(&round.session) && !weak(Weakness::LeftSession);
+    refuse(left, Refusal::SessionLeft)?;
     let full = durable.sessions.len().max(durable.spent.len()) >= SESSIONS_MAX;
     refuse(full, Refusal::StateFull)?;
     let bytes = plan.encoding.update_bytes() as u64;
@@ -121,7 +123,7 @@ pub(super) fn content(
 ) -> Result<(Job, Opened), Refusal> {
     let job = job(round, blobs, site)?;
     let encoding = encoding(&job)?;
-    if encoding != round.plan.encoding {
+    if encoding != round.plan.encoding && !weak(Weakness::AnyEncoding) {
         return Err(Refusal::EncodingMismatch);
     }
     // By content: the same parameters or feature plan under another file's name, or in another task,
@@ -133,7 +135,7 @@ pub(super) fn content(
     };
     let opened = (kind_byte(round.kind), Digest(over));
     let figures_again = !withholds_figures(round) && figures_opened(durable, opened.1);
-    if figures_again || durable.spent.contains(&opened) {
+    if (figures_again || durable.spent.contains(&opened)) && !weak(Weakness::Respent) {
         return Err(refusal);
     }
     Ok((job, opened))
@@ -209,6 +211,7 @@ fn parameters(spec: &CheckedSpec, bytes: &[u8], round: &Round) -> Result<Params,
         && round.kind == RoundKind::Train
         && round.invite.round == 1
         && params.digest() != Params::init(spec, seed).digest()
+        && !weak(Weakness::AnyContext)
     {
         return Err(Refusal::ContextMismatch);
     }

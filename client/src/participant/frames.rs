@@ -4,6 +4,7 @@
 //! While a roster is being fetched, mail waits: the key that signed it may be in that roster.
 
 use koinon_aggregation::identity::verify;
+use koinon_aggregation::planted::{Weakness, weak};
 use koinon_proto::mailbox::Accept;
 use koinon_proto::wire::to_coordinator::Message as Reply;
 use koinon_proto::wire::to_site::Message;
@@ -107,7 +108,7 @@ impl Participant {
     /// The message in an envelope that really is from the coordinator of the roster for this site.
     fn open(&self, turn: &Turn<'_>, envelope: Option<&wire::Envelope>) -> Result<Message, Fault> {
         let envelope = envelope.ok_or(Fault::Malformed)?;
-        if envelope.body.len() > limits::ENVELOPE_BODY_BYTES_MAX {
+        if envelope.body.len() > limits::ENVELOPE_BODY_BYTES_MAX && !weak(Weakness::AnyLength) {
             return Err(Fault::Oversized);
         }
         let key = self.coordinator_key(turn.now);

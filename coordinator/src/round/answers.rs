@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use koinon_aggregation::planted::{Weakness, weak};
 use koinon_proto::{Millis, SiteId};
 use serde::Serialize;
 
@@ -68,11 +69,11 @@ impl<T> Answers<T> {
             return Wait::Over;
         }
         let Some(quorum_ms) = self.quorum_ms else {
-            let late = now >= cutoff_ms;
+            let late = now >= cutoff_ms && !weak(Weakness::EndlessWait);
             return if late { Wait::Hopeless(codes::DEADLINE) } else { Wait::Until(cutoff_ms) };
         };
         let left_ms = cutoff_ms.saturating_sub(quorum_ms);
         let until_ms = quorum_ms.saturating_add(terms.grace_ms.min(left_ms / 4));
-        if now >= until_ms { Wait::Over } else { Wait::Until(until_ms) }
+        if now >= until_ms && !weak(Weakness::EndlessWait) { Wait::Over } else { Wait::Until(until_ms) }
     }
 }
