@@ -5,6 +5,7 @@
 //! not how a site's values are clipped and rounded (`update`). Start at [`EncodingPlan::new`].
 
 use crate::codec::{CodecError, NAME_BYTES_MAX, Reader, Writer};
+use crate::noise::NoisePlan;
 use crate::participants::PARTICIPANTS_MAX;
 use crate::planted::{Weakness, weak};
 use crate::ring::{BITS_MAX, packed_bytes};
@@ -44,6 +45,7 @@ pub struct EncodingPlan {
     clip_l2: Option<f64>,
     n_max: u32,
     w_max: u32,
+    noise: Option<NoisePlan>,
     bits: u8,
 }
 
@@ -102,7 +104,6 @@ impl EncodingPlan {
         if clip_l2.is_some_and(|c| !clip_valid(c) || fields.iter().all(|f| f.name != UPDATE)) {
             return Err(PlanError::Clip);
         }
-        let mut bits = 2;
         let mut entries: usize = 0;
         for (position, field) in fields.iter().enumerate() {
             if !is_field_name(&field.name)
@@ -114,9 +115,38 @@ impl EncodingPlan {
             if field.len == 0 || entries > ENTRIES_MAX {
                 return Err(PlanError::Length(field.name.clone()));
             }
-            bits = bits.max(field_bits(field, n_max, w_max)?);
         }
-        Ok(Self { fields, clip_l2, n_max, w_max, bits })
+        Self { fields, clip_l2, n_max, w_max, noise: None, bits: 0 }.with_bits()
+    }
+
+    /// The same plan with each site's share of noise on every entry but the weight. The bits per
+    /// word grow by what the noise of n_max sites needs: that a sum of honest sites wraps around has
+    /// a probability below 2^-64, all entries together.
+    ///
+    /// # Errors
+    /// [`PlanError::Overflow`] if a sum with its noise could pass 2^62.
+    pub fn with_noise(self, noise: NoisePlan) -> Result<Self, PlanError> {
+        Self { noise: Some(noise), ..self }.with_bits()
+    }
+
+    /// The plan with the fewest bits that hold every permitted sum.
+    fn with_bits(self) -> Result<Self, PlanError> {
+        let n_max = usize::try_from(self.n_max).map_err(|_| PlanError::Range("n_max"))?;
+        let mut bits = 2;
+        for field in &self.fields {
+            let value = field.bound * field.scale();
+            // Above 2^52 a double has no fraction left to round, and the expectation would be lost.
+            if !(value >= 1.0 && field.site_max(self.w_max) <= 2f64.powi(52)) {
+                return Err(PlanError::Scale(field.name.clone()));
+            }
+            let sum_max = self.sum_max(field, n_max);
+            if sum_max >> (BITS_MAX - 1) != 0 {
+                return Err(PlanError::Overflow(field.name.clone()));
+            }
+            let magnitude_bits = 64 - sum_max.leading_zeros();
+            bits = bits.max(u8::try_from(magnitude_bits + 1).expect("at most 63"));
+        }
+        Ok(Self { bits, ..self })
     }
 
     /// All fields, [`WEIGHT`] first.
@@ -135,6 +165,12 @@ impl EncodingPlan {
     #[must_use]
     pub fn n_max(&self) -> u32 {
         self.n_max
+    }
+
+    /// Each site's share of noise on every entry but the weight.
+    #[must_use]
+    pub fn noise(&self) -> Option<NoisePlan> {
+        self.noise
     }
 
     /// The largest weight.
@@ -174,17 +210,23 @@ impl EncodingPlan {
         None
     }
 
-    /// The largest absolute integer that `n` sites together may contribute to an entry of `field`.
+    /// The largest absolute integer that `n` sites together may contribute to an entry of `field`,
+    /// with their noise.
     pub(crate) fn sum_max(&self, field: &Field, n: usize) -> u64 {
-        integer(field.site_max(self.w_max)).saturating_mul(n as u64)
+        let noise = self.noise.filter(|_| field.name != WEIGHT).map_or(0, |noise| noise.tail(n));
+        integer(field.site_max(self.w_max)).saturating_mul(n as u64).saturating_add(noise)
     }
 
     pub(crate) fn write(&self, out: &mut Writer) {
         out.u32(self.n_max).u32(self.w_max).u8(self.bits);
+        let has_noise = if self.noise.is_some() { HAS_NOISE } else { 0 };
         match self.clip_l2 {
-            None => out.u8(0),
-            Some(clip) => out.u8(1).f64(clip),
+            None => out.u8(has_noise),
+            Some(clip) => out.u8(HAS_CLIP | has_noise).f64(clip),
         };
+        if let Some(noise) = self.noise {
+            out.u64(noise.units());
+        }
         let n_fields = u16::try_from(self.fields.len() - 1).expect("at most FIELDS_MAX");
         out.u16(n_fields);
         for field in &self.fields[1..] {
@@ -203,11 +245,14 @@ impl EncodingPlan {
         let n_max = from.u32("n_max")?;
         let w_max = from.u32("w_max")?;
         let bits = from.u8("bits")?;
-        let clip_l2 = match from.u8("clip_l2")? {
-            0 => None,
-            1 => Some(from.f64("clip_l2")?),
-            _ => return Err(CodecError::Value("clip_l2")),
-        };
+        let has = from.u8("clip_l2")?;
+        if has & !(HAS_CLIP | HAS_NOISE) != 0 {
+            return Err(CodecError::Value("clip_l2"));
+        }
+        let clip_l2 = (has & HAS_CLIP != 0).then(|| from.f64("clip_l2")).transpose()?;
+        let noise = (has & HAS_NOISE != 0).then(|| from.u64("noise")).transpose()?;
+        let noise =
+            noise.map(|units| NoisePlan::from_units(units).ok_or(CodecError::Value("noise")));
         let n_fields = usize::from(from.u16("fields")?);
         if n_fields >= FIELDS_MAX {
             return Err(CodecError::Value("fields"));
@@ -216,10 +261,18 @@ impl EncodingPlan {
         for _ in 0..n_fields {
             fields.push(read_field(from)?);
         }
-        let plan = Self::new(fields, clip_l2, n_max, w_max)
-            .map_err(|_| CodecError::Value("encoding plan"))?;
+        let plan = Self::new(fields, clip_l2, n_max, w_max);
+        let plan = match noise.transpose()? {
+            Some(noise) => plan.and_then(|plan| plan.with_noise(noise)),
+            None => plan,
+        };
+        let plan = plan.map_err(|_| CodecError::Value("encoding plan"))?;
         // The stated bits are redundant on purpose: both sides must have computed the same.
-        if plan.bits == bits || weak(Weakness::AnyBits) { Ok(Self { bits, ..plan }) } else { Err(CodecError::Value("bits")) }
+        if plan.bits == bits || weak(Weakness::AnyBits) {
+            Ok(Self { bits, ..plan })
+        } else {
+            Err(CodecError::Value("bits"))
+        }
     }
 }
 
@@ -242,21 +295,6 @@ fn read_field(from: &mut Reader<'_>) -> Result<Field, CodecError> {
     })
 }
 
-fn field_bits(field: &Field, n_max: u32, w_max: u32) -> Result<u8, PlanError> {
-    let value = field.bound * field.scale();
-    let site_max = field.site_max(w_max);
-    // Above 2^52 a double has no fraction left to round, and the expectation would be lost.
-    if !(value >= 1.0 && site_max <= 2f64.powi(52)) {
-        return Err(PlanError::Scale(field.name.clone()));
-    }
-    let sum_max = integer(site_max)
-        .checked_mul(u64::from(n_max))
-        .filter(|&sum| sum >> (BITS_MAX - 1) == 0)
-        .ok_or_else(|| PlanError::Overflow(field.name.clone()))?;
-    let magnitude_bits = 64 - sum_max.leading_zeros();
-    Ok(u8::try_from(magnitude_bits + 1).expect("at most 63"))
-}
-
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -270,6 +308,10 @@ fn is_field_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
 }
+
+/// What follows in a plan's bytes: bits of one byte.
+const HAS_CLIP: u8 = 1;
+const HAS_NOISE: u8 = 2;
 
 /// The field that holds a site's weight: always there, always first, always one entry.
 pub const WEIGHT: &str = "weight";
@@ -310,7 +352,8 @@ mod tests {
         let update = || field("update", 1.0, 8);
         let name = || "update".to_owned();
         assert_eq!(refused(update(), None, 2, 1), PlanError::Range("n_max"));
-        assert_eq!(refused(update(), None, 65, 1), PlanError::Range("n_max"));
+        let too_many = u32::try_from(PARTICIPANTS_MAX + 1).unwrap();
+        assert_eq!(refused(update(), None, too_many, 1), PlanError::Range("n_max"));
         assert_eq!(refused(update(), None, 3, 0), PlanError::Range("w_max"));
         assert_eq!(refused(update(), Some(0.0), 3, 1), PlanError::Clip);
         assert_eq!(refused(field("loss", 1.0, 8), Some(1.0), 3, 1), PlanError::Clip);
@@ -353,5 +396,37 @@ mod tests {
         bytes[8] += 1;
         let wrong_bits = EncodingPlan::read(&mut Reader::new(&bytes));
         assert_eq!(wrong_bits, Err(CodecError::Value("bits")));
+    }
+
+    #[test]
+    fn noise_widens_the_words_and_is_in_the_bytes() {
+        let quiet = EncodingPlan::new(vec![field("update", 1.0, 8)], Some(2.0), 16, 10).unwrap();
+        let noise = NoisePlan::at_least(1e6).unwrap();
+        let plan = quiet.clone().with_noise(noise).unwrap();
+        // 40,960 + ⌈√(2 · 16 · 10^6 · 92 ln 2)⌉ = 40,960 + 45,174 < 2^17.
+        assert_eq!((quiet.bits(), plan.bits(), plan.noise()), (17, 18, Some(noise)));
+        let (update, weight) = (&plan.fields()[1], &plan.fields()[0]);
+        assert_eq!(plan.sum_max(update, 16), 40_960 + 45_174);
+        assert_eq!(plan.sum_max(weight, 16), quiet.sum_max(weight, 16), "weights have none");
+        for (plan, has) in [(&quiet, 1), (&plan, 3)] {
+            let mut writer = Writer::with_capacity(plan.bytes_max());
+            plan.write(&mut writer);
+            let mut bytes = writer.into_public();
+            assert_eq!(bytes[9], has);
+            assert_eq!(EncodingPlan::read(&mut Reader::new(&bytes)).as_ref(), Ok(plan));
+            bytes[9] |= 4;
+            let unknown = EncodingPlan::read(&mut Reader::new(&bytes));
+            assert_eq!(unknown, Err(CodecError::Value("clip_l2")));
+        }
+        let mut writer = Writer::with_capacity(plan.bytes_max());
+        plan.write(&mut writer);
+        let mut bytes = writer.into_public();
+        bytes[18..26].fill(0);
+        let none = EncodingPlan::read(&mut Reader::new(&bytes));
+        assert_eq!(none, Err(CodecError::Value("noise")));
+        let full = field("update", 1.0, 52);
+        let full = EncodingPlan::new(vec![full], None, 64, 1).unwrap();
+        let loud = NoisePlan::at_least(crate::noise::VARIANCE_MAX).unwrap();
+        assert!(full.with_noise(loud).is_ok(), "2^58 + 2^31 fits");
     }
 }

@@ -87,6 +87,7 @@ mod indices;
 pub mod invitation;
 pub mod kernel;
 mod message;
+pub mod noise;
 pub mod parameters;
 mod participants;
 mod plan;

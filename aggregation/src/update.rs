@@ -34,6 +34,7 @@ use zeroize::Zeroizing;
 
 use self::rounding::{Lane, Rounding};
 use crate::encode::{EncodingPlan, Field, UPDATE, WEIGHT};
+use crate::noise::{self, NoisePlan};
 use crate::planted::{Weakness, weak};
 use crate::stream::{Seed, keystream_bytes};
 use crate::words::{Lanes, Words};
@@ -208,15 +209,19 @@ pub struct Encoded {
     clipped: Clipped,
     /// Its key stream rounds: four bytes for each entry.
     rounding: Seed,
+    /// The seed of this site's share of noise, if the plan has any.
+    noise: Option<(NoisePlan, Seed)>,
 }
 
 impl Encoded {
     /// Rounds w · x · 2^f to an integer above or below it, at random and without bias beyond 2^-32
     /// (w is 1 for a field that is not weighted). `rng` must be the site's own source: a
-    /// coordinator who knew it would know the rounding.
+    /// coordinator who knew it would know the rounding, and the noise that the plan may ask for.
     #[must_use]
     pub fn new(clipped: Clipped, rng: &mut dyn CryptoRng) -> Self {
-        Self { clipped, rounding: Seed::random(rng) }
+        let rounding = Seed::random(rng);
+        let noise = clipped.plan.noise().map(|noise| (noise, Seed::random(rng)));
+        Self { clipped, rounding, noise }
     }
 
     /// The plan that the update was encoded for.
@@ -243,6 +248,22 @@ impl Encoded {
     }
 
     fn fill_lanes<L: Lane>(&self, first: usize, lanes: &mut [L]) {
+        self.round(first, lanes);
+        if let Some((plan, seed)) = &self.noise {
+            let mut draws = Zeroizing::new(vec![0; BLOCK_ENTRIES.min(lanes.len())]);
+            for (block, lanes) in lanes.chunks_mut(BLOCK_ENTRIES).enumerate() {
+                let first = first + block * BLOCK_ENTRIES;
+                let draws = &mut draws[..lanes.len()];
+                noise::fill(*plan, seed, first as u64, draws);
+                let weight = usize::from(first == 0);
+                for (lane, draw) in lanes.iter_mut().zip(draws).skip(weight) {
+                    lane.add(*draw);
+                }
+            }
+        }
+    }
+
+    fn round<L: Lane>(&self, first: usize, lanes: &mut [L]) {
         let fields = &self.plan().fields()[1..];
         let mut start = 1;
         let mut lanes = lanes;
@@ -429,6 +450,65 @@ mod tests {
                 }
                 assert_eq!(got, whole, "{cut}");
             }
+        }
+    }
+
+    /// A noised plan of `entries` zeros, and each site's encoded update.
+    fn noised(sites: u32, entries: usize, noise: NoisePlan) -> (EncodingPlan, Vec<Encoded>) {
+        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        let name = UPDATE.into();
+        let field = Field { name, len: entries, bound: 1.0, frac_bits: 8, weighted: false };
+        let plan = EncodingPlan::new(vec![field], Some(1.0), sites, 1).unwrap();
+        let plan = plan.with_noise(noise).unwrap();
+        let mut encode = |_| {
+            let clipped = Clipped::new(&plan, vec![vec![0.0f32; entries].into()], 1).unwrap();
+            Encoded::new(clipped, &mut rng)
+        };
+        let encoded = (0..sites).map(&mut encode).collect();
+        (plan, encoded)
+    }
+
+    #[test]
+    fn noise_never_falls_below_what_was_accounted() {
+        // 20 sites, at least 14 survive, 2 of them may tell their noise.
+        let honest = noise::honest_survivors(14, 2);
+        let target = 5_000.0;
+        let share = NoisePlan::share(target, honest).unwrap();
+        let entries = 400_000;
+        let (plan, encoded) = noised(20, entries, share);
+        let mut sums = vec![0i64; entries + 1];
+        for (n_sites, site) in (1..).zip(&encoded) {
+            let words = site.words();
+            for (sum, word) in sums.iter_mut().zip(words.iter()) {
+                *sum += unwrap(word, plan.bits());
+            }
+            if [14, 18, 20].contains(&n_sites) {
+                let sum = Sum::new(&plan, n_sites, sums.clone()).unwrap();
+                assert_eq!(sum.weight(), n_sites as u64, "no noise on the weight");
+                let squares = sum.values()[1..].iter().map(|x| (x * x) as f64).sum::<f64>();
+                let (variance, planned) = (squares / entries as f64, share.variance());
+                let expected = n_sites as f64 * planned;
+                assert!((variance / expected - 1.0).abs() < 0.01, "{n_sites}: {variance}");
+                assert!(variance / n_sites as f64 * f64::from(honest) > 0.99 * target);
+                assert!(expected * f64::from(honest) / n_sites as f64 >= target);
+            }
+        }
+    }
+
+    #[test]
+    fn noise_is_each_site_s_own_and_the_same_however_it_is_cut() {
+        let (plan, encoded) = noised(3, 20_000, NoisePlan::at_least(1e9).unwrap());
+        let whole: Vec<u64> = encoded[0].words().iter().collect();
+        assert_ne!(whole, encoded[1].words().iter().collect::<Vec<_>>());
+        for cut in [777, 8_192] {
+            let mut got = Vec::new();
+            for first in (0..plan.entries()).step_by(cut) {
+                let range = first..plan.entries().min(first + cut);
+                let mut words = Words::zero(range.len(), plan.bits());
+                encoded[0].fill(range, &mut words);
+                got.extend(words.iter());
+            }
+            assert!(got == whole, "{cut}");
         }
     }
 

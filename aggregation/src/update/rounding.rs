@@ -18,9 +18,11 @@ pub(super) struct Rounding {
 impl Rounding {
     /// Sets each lane to the whole number below or above its entry, clipped and scaled.
     ///
-    /// With f the fraction between the whole number towards zero and the entry, and r 32 random
-    /// bits, the number away from zero is taken if r < f · 2^32: with probability ⌈f · 2^32⌉ / 2^32,
-    /// which is f but for less than 2^-32. A whole number stays what it is.
+    /// With f the fraction between the number below and the entry, and r 32 random bits, the number
+    /// above is taken if r < f · 2^32: with probability ⌈f · 2^32⌉ / 2^32, which is f but for less
+    /// than 2^-32. A whole number stays what it is. For a given r this is a step up after each
+    /// k + r / 2^32, so entries that differ by v become whole numbers that differ by at most
+    /// |v| + 1: [`crate::noise::sensitivity`] builds on that.
     pub(super) fn apply<X: Copy + Into<f64>, L: Lane>(
         &self,
         entries: &[X],
@@ -41,23 +43,25 @@ pub(super) fn round(value: f64, random: i32) -> i64 {
     // it in the low bits, without an instruction that only newer processors have.
     const SHIFT: f64 = (1u64 << 52) as f64;
     const HALF: f64 = (1u64 << 31) as f64;
-    let magnitude = value.abs();
-    let shifted = magnitude + SHIFT;
-    let nearest = shifted.to_bits().cast_signed() - SHIFT.to_bits().cast_signed();
+    let shifted = value.abs() + SHIFT;
+    let nearest = (shifted - SHIFT).copysign(value);
     // In -1/2 ..= 1/2, exact; times 2^32 and compared with a number that is uniform over 2^32.
-    let above = (magnitude - (shifted - SHIFT)) * (2.0 * HALF);
+    let above = (value - nearest) * (2.0 * HALF);
     let random = f64::from(random);
     let up = i64::from(random < above - HALF);
     let down = i64::from(random >= above + HALF);
-    let rounded = nearest + up - down;
+    let magnitude = shifted.to_bits().cast_signed() - SHIFT.to_bits().cast_signed();
     let sign = value.to_bits().cast_signed() >> 63;
-    (rounded ^ sign) - sign
+    (magnitude ^ sign) - sign + up - down
 }
 
 /// A lane of a sum: a signed number modulo 2^32 or 2^64.
 pub(super) trait Lane: Copy {
     /// The number modulo the lane's modulus.
     fn lane(value: i64) -> Self;
+
+    /// Adds a number modulo the lane's modulus.
+    fn add(&mut self, value: i32);
 }
 
 impl Lane for u32 {
@@ -65,12 +69,22 @@ impl Lane for u32 {
     fn lane(value: i64) -> Self {
         low(value.cast_unsigned())
     }
+
+    #[inline]
+    fn add(&mut self, value: i32) {
+        *self = self.wrapping_add_signed(value);
+    }
 }
 
 impl Lane for u64 {
     #[inline]
     fn lane(value: i64) -> Self {
         value.cast_unsigned()
+    }
+
+    #[inline]
+    fn add(&mut self, value: i32) {
+        *self = self.wrapping_add_signed(value.into());
     }
 }
 
@@ -120,13 +134,23 @@ mod tests {
         assert_eq!(round(1.0 - step, i32::MAX), 0, "one of 2^32 draws goes down");
         assert_eq!(round(1.0 - step, i32::MAX - 1), 1);
         assert_eq!((round(0.5, -1), round(0.5, 0)), (1, 0));
-        assert_eq!((round(-0.5, -1), round(-0.5, 0)), (-1, 0));
+        assert_eq!((round(-0.5, -1), round(-0.5, 0)), (0, -1));
     }
 
     proptest! {
         #[test]
         fn whole_numbers_stay_whole(value in -(1i64 << 52)..=1 << 52, random: i32) {
             prop_assert_eq!(round(value as f64, random), value);
+        }
+
+        #[test]
+        fn what_differs_by_v_is_rounded_to_what_differs_by_at_most_v_and_one(
+            value in -10.0..10.0f64,
+            v in 0.0..3.0f64,
+            random: i32,
+        ) {
+            let step = round(value + v, random) - round(value, random);
+            prop_assert!(step >= 0 && step as f64 <= v + 1.0 + 1e-9);
         }
 
         #[test]
