@@ -20,7 +20,7 @@ fn draws(units: u64, n: usize) -> Vec<i32> {
 #[test]
 fn draws_follow_the_exact_law() {
     let n = 1_000_000;
-    for units in [1, 2, 7, 100, 65_536, 1 << 30] {
+    for units in [1u64, 2, 7, 100, 65_536, 1 << 30] {
         let variance = units as f64 * BASE_VARIANCE;
         // Cells of one number each, or of the size that gives some 50 of them.
         let deviation = (units * 16).isqrt().cast_signed();
