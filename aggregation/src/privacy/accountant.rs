@@ -136,3 +136,84 @@ impl Accountant {
         Ok(Self { curve, sampler_distance: numbers[N_ORDERS] })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Noise;
+    use super::*;
+
+    fn step(noise_multiplier: f64) -> Step {
+        let noise = Noise::Skellam;
+        Step { sampling_rate: 0.1, noise_multiplier, l2: 1000.0, l1: 1e5, noise }
+    }
+
+    fn spent(count: u64) -> Accountant {
+        let mut accountant = Accountant::new();
+        accountant.add(&step(1.5), count);
+        accountant
+    }
+
+    #[test]
+    fn nothing_costs_nothing_and_more_costs_more() {
+        assert_eq!(Accountant::new().epsilon(1e-6), 0.0);
+        assert_eq!(spent(0).epsilon(1e-6), 0.0);
+        let costs: Vec<f64> = [1, 10, 100, 1000].map(|n| spent(n).epsilon(1e-6)).into();
+        assert!(costs.is_sorted_by(|a, b| a < b), "{costs:?}");
+        assert!(spent(100).epsilon(1e-8) > spent(100).epsilon(1e-4));
+        let mut accountant = spent(100);
+        accountant.add(&step(0.0), 1);
+        assert_eq!(accountant.epsilon(1e-6), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_ledger_composes_tasks_and_survives_its_bytes() {
+        let mut first = spent(40);
+        first.add_sampler_distance(1e-20, 1000);
+        let mut read = Accountant::from_bytes(&first.to_bytes()).unwrap();
+        assert_eq!(read, first);
+        let mut second = spent(60);
+        second.add_sampler_distance(1e-20, 2000);
+        read.compose(&second);
+        let mut whole = spent(100);
+        whole.add_sampler_distance(1e-20, 3000);
+        assert!((read.epsilon(1e-6) - whole.epsilon(1e-6)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn bytes_that_are_no_record_are_rejected() {
+        let good = spent(3).to_bytes();
+        assert_eq!(good.len(), ACCOUNTANT_BYTES);
+        assert_eq!(Accountant::from_bytes(&[]), Err(AccountantError::Length(0)));
+        let cut = Accountant::from_bytes(&good[..good.len() - 1]);
+        assert_eq!(cut, Err(AccountantError::Length(ACCOUNTANT_BYTES - 1)));
+        let long = [&good[..], &[0]].concat();
+        assert_eq!(Accountant::from_bytes(&long), Err(AccountantError::Length(good.len() + 1)));
+        let mut other = good.clone();
+        other[0] = 2;
+        assert_eq!(Accountant::from_bytes(&other), Err(AccountantError::Version(2)));
+        for bad in [f64::NAN, -1.0, -0.0, f64::NEG_INFINITY] {
+            let mut bytes = good.clone();
+            bytes[1 + 8 * 5..][..8].copy_from_slice(&bad.to_bits().to_be_bytes());
+            assert_eq!(Accountant::from_bytes(&bytes), Err(AccountantError::Entry(5)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_samplers_distance_is_paid_for() {
+        let ideal = spent(100).epsilon(1e-6);
+        let with = |distance: f64| {
+            let mut accountant = spent(100);
+            accountant.add_sampler_distance(distance, 1000);
+            accountant.epsilon(1e-6)
+        };
+        assert!((with(1e-30) - ideal).abs() < 1e-6);
+        let larger = with(1e-12);
+        assert!(larger > ideal + 1e-3 && larger < ideal + 0.1, "{ideal} {larger}");
+        // What is stated holds: delta is not overdrawn.
+        let delta = 1e-6 - (1.0 + larger.exp()) * 1e-9;
+        assert!(delta > 0.0 && spent(100).epsilon(delta) <= larger);
+        for distance in [1e-9, 1.0, f64::NAN, -1.0] {
+            assert_eq!(with(distance), f64::INFINITY, "{distance}");
+        }
+    }
+}

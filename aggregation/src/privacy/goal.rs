@@ -159,6 +159,7 @@ fn check(goal: &Goal) -> Result<(), &'static str> {
             Err("sampling sites hides nothing from a coordinator who knows the cohort: for the \
                  unit site the sampling rate is 1")
         }
+        Unit::Record if goal.rows == 0 => Err("the sites have at least one row together"),
         Unit::Record if goal.delta * goal.rows as f64 >= 1.0 => {
             Err("delta must be below 1 / rows: at that delta one whole record could be published")
         }
@@ -224,7 +225,7 @@ fn explain(goal: &Goal, planned: &Planned) -> String {
     let dimension = goal.dimension as f64;
     format!(
         "the noise would drown the model. Unit {}, epsilon {} at delta {} over {} steps needs noise \
-         of {} x the clip on the sum of each of {} entries; on the mean that is {} x sqrt({} \
+         of {} x the clip on the sum, in each of {} entries; on the mean that is {} x sqrt({} \
          entries){surplus} / {} {counted} = {} x the clip, and at most {} x is allowed. What helps: \
          {instead}at least {} {more} at the same noise, a released vector of at most {} entries, a \
          larger epsilon, or fewer steps.",
@@ -267,4 +268,131 @@ fn grouped(x: f64) -> String {
         out.push(digit);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 30 rounds of 16 sites, of which 11 are counted as honest.
+    fn site_level() -> Goal {
+        Goal {
+            unit: Unit::Site,
+            epsilon: 8.0,
+            delta: 1e-5,
+            sampling_rate: 1.0,
+            steps: 30,
+            sites: 16,
+            sites_honest: 11,
+            rows: 0,
+            clip: 1.0,
+            scale: 65536.0,
+            dimension: 16_514,
+            noise: Noise::Skellam,
+            sampler_distance: 0.0,
+            noise_over_clip_max: 1.0,
+        }
+    }
+
+    fn record_level() -> Goal {
+        Goal { unit: Unit::Record, rows: 306, dimension: 257, ..site_level() }
+    }
+
+    #[test]
+    fn site_level_noise_over_sixteen_sites_is_refused_with_the_arithmetic() {
+        let Err(Refused::Swamped { planned, text }) = plan(&site_level()) else {
+            panic!("a drowned plan was accepted");
+        };
+        assert!((28.0..36.0).contains(&planned.noise_over_clip), "{}", planned.noise_over_clip);
+        for part in [
+            "Unit site, epsilon 8 at delta 0.00001 over 30 steps",
+            "x sqrt(16,514 entries)",
+            "sqrt(16 sites, all adding noise / 11 counted as honest) / 16 sites",
+            "at most 1 x is allowed",
+            "the unit record instead of site",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in {text:?}");
+        }
+        // The arithmetic holds: as many sites as it asks for are enough, if all are honest.
+        let ratio = planned.noise_over_clip;
+        let n = (16.0 * ratio).ceil();
+        let by_hand =
+            planned.step.noise_multiplier * 16_514f64.sqrt() * (16f64 / 11.0).sqrt() / 16.0;
+        // Rounding adds one unit per entry at most to the sensitivity.
+        assert!((ratio / by_hand - 1.0).abs() < 0.003, "{ratio} {by_hand}");
+        assert!(text.contains(&format!("at least {n} sites")), "{text}");
+    }
+
+    #[test]
+    fn record_level_noise_over_306_rows_is_accepted() {
+        let planned = plan(&record_level()).unwrap();
+        assert!((0.15..0.3).contains(&planned.noise_over_clip), "{planned:?}");
+        assert!(planned.epsilon <= 8.0 && planned.epsilon > 7.99, "{}", planned.epsilon);
+        let honest = planned.step.noise_multiplier * planned.step.l2;
+        assert!((planned.site_variance * 11.0 / (honest * honest) - 1.0).abs() < 1e-12);
+        let entries = planned.mean_std * 257f64.sqrt();
+        assert!((planned.mean_l2 / entries - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_noise_is_the_least_that_reaches_the_goal() {
+        for noise in
+            [Noise::Skellam, Noise::Gaussian, Noise::DiscreteGaussian { sites: 11, dimension: 257 }]
+        {
+            for (epsilon, sampling_rate) in [(1.0, 0.1), (8.0, 1.0)] {
+                let rows = 5000;
+                let goal = Goal { epsilon, sampling_rate, rows, noise, ..record_level() };
+                let planned = plan(&goal).unwrap();
+                let multiplier = planned.step.noise_multiplier;
+                assert!(spent(&goal, multiplier) <= epsilon);
+                assert!(spent(&goal, multiplier * 0.999) > epsilon, "{noise:?}: {multiplier}");
+            }
+        }
+    }
+
+    #[test]
+    fn sampling_and_sampler_distance_change_the_plan_the_right_way() {
+        let rows = 10_000;
+        let whole = plan(&Goal { rows, ..record_level() }).unwrap();
+        let sampled = plan(&Goal { rows, sampling_rate: 0.1, ..record_level() }).unwrap();
+        assert!(sampled.step.noise_multiplier < whole.step.noise_multiplier);
+        let sampler = plan(&Goal { rows, sampler_distance: 1e-9, ..record_level() }).unwrap();
+        assert!(sampler.step.noise_multiplier > whole.step.noise_multiplier);
+    }
+
+    #[test]
+    fn goals_that_make_no_sense_are_refused_by_name() {
+        let good = record_level();
+        let bad = [
+            (Goal { epsilon: 0.0, ..good }, "epsilon"),
+            (Goal { epsilon: f64::NAN, ..good }, "epsilon"),
+            (Goal { delta: 0.0, ..good }, "delta"),
+            (Goal { delta: 0.01, ..good }, "delta must be below 1 / rows"),
+            (Goal { rows: 0, ..good }, "at least one row"),
+            (Goal { sampling_rate: 0.0, ..good }, "sampling rate"),
+            (Goal { steps: 0, ..good }, "step"),
+            (Goal { dimension: 0, ..good }, "entry"),
+            (Goal { sites_honest: 0, ..good }, "honest"),
+            (Goal { sites_honest: 17, ..good }, "honest"),
+            (Goal { clip: f64::INFINITY, ..good }, "clip"),
+            (Goal { sampler_distance: 1e-5, ..good }, "uses up delta"),
+            (Goal { sampling_rate: 0.5, ..site_level() }, "sampling sites hides nothing"),
+        ];
+        for (goal, word) in bad {
+            let Err(Refused::Goal(why)) = plan(&goal) else { panic!("accepted: {goal:?}") };
+            assert!(why.contains(word), "{why}");
+        }
+        // The distance alone uses up delta at this epsilon.
+        let goal = Goal { sampler_distance: 9e-6, ..good };
+        assert!(matches!(plan(&goal), Err(Refused::OutOfReach { .. })));
+    }
+
+    #[test]
+    fn figures_are_readable() {
+        assert_eq!(grouped(16_514.0), "16,514");
+        assert_eq!(grouped(306.0), "306");
+        assert_eq!(grouped(1_000_000.0), "1,000,000");
+        let shown = [8.0, 0.5, 3.168, 31.42, 1234.5, 123.4, 0.0012].map(figure);
+        assert_eq!(shown, ["8", "0.50", "3.17", "31.4", "1,234", "123", "1.2e-3"]);
+    }
 }

@@ -54,3 +54,77 @@ pub fn epsilon(sampling_rate: f64, noise_multiplier: f64, steps: u64, delta: f64
     }
     of(Direction::Less).max(of(Direction::More))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::privacy::{Accountant, Noise, Step};
+    use proptest::prelude::*;
+
+    /// Delta of the Gaussian mechanism whose sensitivity is `mu` deviations (Balle and Wang 2018,
+    /// arXiv:1805.06530, Theorem 8).
+    fn gaussian_delta(mu: f64, epsilon: f64) -> f64 {
+        let above = |x: f64| super::super::numeric::normal_above(x);
+        above(epsilon / mu - mu / 2.0) - libm::exp(epsilon) * above(epsilon / mu + mu / 2.0)
+    }
+
+    #[test]
+    fn what_has_no_distribution_is_bounded_by_nothing() {
+        for (q, z, delta) in [
+            (0.0, 1.0, 1e-5),
+            (1.5, 1.0, 1e-5),
+            (f64::NAN, 1.0, 1e-5),
+            (0.1, 0.0, 1e-5),
+            (0.1, -1.0, 1e-5),
+            (0.1, f64::NAN, 1e-5),
+            (0.1, f64::INFINITY, 1e-5),
+            (0.1, 1.0, 0.0),
+            (0.1, 1.0, 1.0),
+            (0.1, 1.0, f64::NAN),
+        ] {
+            assert_eq!(epsilon(q, z, 10, delta), f64::INFINITY, "{q} {z} {delta}");
+        }
+        assert_eq!(epsilon(0.1, 1.0, u64::MAX, 1e-5), f64::INFINITY);
+        assert_eq!(epsilon(0.1, 1.0, 0, 1e-5), 0.0);
+    }
+
+    #[test]
+    fn a_large_delta_or_hardly_a_step_costs_nothing() {
+        assert_eq!(epsilon(0.01, 10.0, 1, 0.01), 0.0);
+        assert_eq!(epsilon(1.0, 1000.0, 1, 1e-3), 0.0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn without_sampling_it_is_just_above_the_closed_form(
+            log_mu in -2.0f64..3.0, steps in 1u64..10_000, log_delta in -60.0f64..-1.0,
+        ) {
+            let (mu, delta) = (log_mu.exp(), log_delta.exp());
+            let z = (steps as f64).sqrt() / mu;
+            let found = epsilon(1.0, z, steps, delta);
+            prop_assert!(gaussian_delta(mu, found) <= delta * (1.0 + 1e-9));
+            let less = found * 0.99 - 1e-9;
+            prop_assert!(found == 0.0 || gaussian_delta(mu, less) > delta, "{found}");
+        }
+
+        #[test]
+        fn it_is_below_the_renyi_bound_and_falls_with_sampling(
+            log_q in -7.0f64..0.0, log_z in -1.0f64..4.0, log_steps in 0.0f64..8.0,
+            log_delta in -25.0f64..-5.0,
+        ) {
+            let (q, z, delta) = (log_q.exp(), log_z.exp(), log_delta.exp());
+            let steps = log_steps.exp().ceil() as u64;
+            let found = epsilon(q, z, steps, delta);
+            prop_assert!(found.is_finite() && found >= 0.0);
+            let mut accountant = Accountant::new();
+            let noise = Noise::Gaussian;
+            let step = Step { sampling_rate: q, noise_multiplier: z, l2: 1.0, l1: 1.0, noise };
+            accountant.add(&step, steps);
+            let bound = accountant.epsilon(delta);
+            prop_assert!(found <= bound * 1.01 + 1e-6, "{found} above {bound}");
+            prop_assert!(found <= epsilon(1.0, z, steps, delta) * 1.01);
+        }
+    }
+}

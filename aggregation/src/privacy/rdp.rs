@@ -215,3 +215,163 @@ impl Excess {
         apart.min(crossed).min(half * root * root)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(q: f64, z: f64, l2: f64, noise: Noise) -> Step {
+        Step { sampling_rate: q, noise_multiplier: z, l2, l1: l2 * l2, noise }
+    }
+
+    fn at(curve: &Curve, order: f64) -> f64 {
+        let index = orders().iter().position(|o| *o == order).unwrap();
+        curve[index]
+    }
+
+    /// The law of a Poisson of mean `mean` at 0, 1, ...
+    fn poisson(mean: f64) -> Vec<f64> {
+        (0..400u32)
+            .map(|k| f64::from(k))
+            .map(|k| (k * mean.ln() - mean - libm::lgamma(k + 1.0)).exp())
+            .collect()
+    }
+
+    /// The law of X − Y on −399..=399.
+    fn difference(x: &[f64], y: &[f64]) -> Vec<f64> {
+        let n = x.len();
+        let mut law = vec![0.0; 2 * n - 1];
+        for (i, a) in x.iter().enumerate() {
+            for (j, b) in y.iter().enumerate() {
+                law[i + n - 1 - j] += a * b;
+            }
+        }
+        law
+    }
+
+    /// D(P‖Q) of order `order` by its sum, where both are above 1e-200.
+    fn divergence(p: &[f64], q: &[f64], order: f64) -> f64 {
+        let sum: f64 = p
+            .iter()
+            .zip(q)
+            .filter(|(p, q)| **p > 1e-200 && **q > 1e-200)
+            .map(|(p, q)| (order * p.ln() + (1.0 - order) * q.ln()).exp())
+            .sum();
+        sum.ln() / (order - 1.0)
+    }
+
+    /// The larger direction of the sampled mechanism that adds `law` to a value of 0 or `shift`.
+    fn sampled_divergence(law: &[f64], shift: usize, q: f64, order: f64) -> f64 {
+        let shifted = (0..law.len()).map(|i| i.checked_sub(shift).map_or(0.0, |i| law[i]));
+        let mixture: Vec<f64> =
+            law.iter().zip(shifted).map(|(a, b)| (1.0 - q) * a + q * b).collect();
+        divergence(&mixture, law, order).max(divergence(law, &mixture, order))
+    }
+
+    #[test]
+    fn orders_are_the_usual_ones() {
+        let orders = orders();
+        assert!(orders.is_sorted_by(|a, b| a < b));
+        assert_eq!((orders[0], orders[98], orders[99]), (1.1, 10.9, 11.0));
+        assert_eq!(orders[151..], [63.0, 128.0, 256.0, 512.0, 1024.0]);
+    }
+
+    #[test]
+    fn skellam_is_bounded_and_not_idly() {
+        for (mu, shift, q) in
+            [(4.0f64, 1u32, 1.0f64), (4.0, 2, 0.1), (30.0, 3, 1.0), (30.0, 5, 0.3), (9.0, 1, 0.01)]
+        {
+            let half = poisson(mu / 2.0);
+            let law = difference(&half, &half);
+            let l2 = f64::from(shift);
+            let step = Step { l1: l2, ..step(q, mu.sqrt() / l2, l2, Noise::Skellam) };
+            let curve = curve(&step);
+            for order in [1.5, 2.0, 2.5, 3.0, 5.0, 10.0, 17.0] {
+                let truth = sampled_divergence(&law, shift as usize, q, order);
+                let bound = at(&curve, order);
+                let what = format!("mu {mu}, shift {shift}, q {q}, order {order}");
+                assert!(bound >= truth * (1.0 - 1e-9), "{what}: {bound} below {truth}");
+                if order <= 5.0 && order >= 2.0 && shift > 1 && mu > 10.0 {
+                    assert!(bound < 1.6 * truth, "{what}: {bound} far above {truth}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_of_discrete_gaussians_are_bounded() {
+        for (variance, sites, shift, q) in
+            [(0.25f64, 2u32, 1u32, 1.0f64), (0.5, 3, 1, 0.2), (1.0, 4, 3, 1.0), (4.0, 3, 2, 0.05)]
+        {
+            let raw: Vec<f64> =
+                (-150..=150).map(|k| (-f64::from(k * k) / (2.0 * variance)).exp()).collect();
+            let total: f64 = raw.iter().sum();
+            let one: Vec<f64> = raw.iter().map(|mass| mass / total).collect();
+            let mut law = one.clone();
+            for _ in 1..sites {
+                // Symmetric, so that a difference is a sum; cut back to the same range.
+                let wide = difference(&law, &one);
+                law = wide[150..=450].to_vec();
+            }
+            let l2 = f64::from(shift);
+            let z = (variance * f64::from(sites)).sqrt() / l2;
+            let noise = Noise::DiscreteGaussian { sites, dimension: 1 };
+            let curve = curve(&Step { l1: l2, ..step(q, z, l2, noise) });
+            for order in [1.5, 2.0, 3.0, 5.0, 8.0] {
+                let truth = sampled_divergence(&law, shift as usize, q, order);
+                let bound = at(&curve, order);
+                let what = format!("variance {variance}, {sites} sites, q {q}, order {order}");
+                assert!(bound >= truth * (1.0 - 1e-9), "{what}: {bound} below {truth}");
+            }
+        }
+    }
+
+    #[test]
+    fn discrete_gaussians_below_their_least_scale_are_bounded_by_nothing() {
+        let noise = Noise::DiscreteGaussian { sites: 100, dimension: 10 };
+        assert!(at(&curve(&step(1.0, 4.0, 1.0, noise)), 2.0).is_infinite());
+        assert!(at(&curve(&step(1.0, 6.0, 1.0, noise)), 2.0).is_finite());
+    }
+
+    #[test]
+    fn fine_integer_noise_costs_what_gaussian_noise_costs() {
+        for q in [1.0, 0.1, 0.003] {
+            let gaussian = curve(&step(q, 2.0, 1e6, Noise::Gaussian));
+            let discrete = Noise::DiscreteGaussian { sites: 10, dimension: 1000 };
+            for noise in [Noise::Skellam, discrete] {
+                let step = Step { l1: 1e8, ..step(q, 2.0, 1e6, noise) };
+                let ours = curve(&step);
+                for order in [2.0, 3.0, 10.0, 63.0, 1024.0] {
+                    let (a, b) = (at(&ours, order), at(&gaussian, order));
+                    assert!(a >= b * (1.0 - 1e-9) && a < b * 1.001, "{noise:?} {order}: {a}, {b}");
+                }
+                // Chords between whole orders cost a little.
+                assert!(at(&ours, 2.5) >= at(&gaussian, 2.5));
+                assert!(at(&ours, 2.5) < 1.08 * at(&gaussian, 2.5));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_mechanism_is_bounded_by_nothing() {
+        let good = step(0.5, 1.0, 1.0, Noise::Skellam);
+        let bad = [
+            Step { sampling_rate: 0.0, ..good },
+            Step { sampling_rate: 1.1, ..good },
+            Step { sampling_rate: f64::NAN, ..good },
+            Step { noise_multiplier: 0.0, ..good },
+            Step { noise_multiplier: f64::NAN, ..good },
+            Step { l2: f64::INFINITY, ..good },
+            Step { l1: -1.0, ..good },
+            Step { noise: Noise::DiscreteGaussian { sites: 0, dimension: 1 }, ..good },
+        ];
+        for step in bad {
+            assert_eq!(epsilon(&curve(&step), 1e-5), f64::INFINITY, "{step:?}");
+        }
+        let spent = curve(&good);
+        assert!(epsilon(&spent, 1e-5).is_finite());
+        for delta in [0.0, -1.0, f64::NAN, 1.5] {
+            assert_eq!(epsilon(&spent, delta), f64::INFINITY, "{delta}");
+        }
+    }
+}

@@ -20,8 +20,7 @@ const LOG_TAIL: f64 = 16.0;
 /// grid must be wider.
 pub(super) fn epsilon(grid: &Grid, steps: u64, delta: f64) -> Option<f64> {
     let composed = Composed::new(grid, steps, delta)?;
-    let above = libm::exp(composed.log_scale - LOG_TAIL - composed.theta * composed.reach);
-    let infinite = grid.infinite * steps as f64 + above;
+    let infinite = grid.infinite * steps as f64 + composed.above;
     Some(composed.epsilon(delta - infinite))
 }
 
@@ -87,8 +86,8 @@ struct Composed {
     /// log of what a tilted mass at loss `mean` stands for.
     log_scale: f64,
     mean: f64,
-    /// Where the window ends, from the mean.
-    reach: f64,
+    /// A bound on the mass above the window.
+    above: f64,
     /// Loss of the first mass.
     first: f64,
     width: f64,
@@ -115,6 +114,9 @@ impl Composed {
         let top = n * grid.loss(grid.masses.len() - 1);
         let bottom = n * grid.loss(0);
         let (above, below) = (reach(1.0).min(top - mean), reach(-1.0).min(mean - bottom));
+        let log_scale = n * one.log_moment - theta * mean;
+        let beyond =
+            if above < top - mean { libm::exp(log_scale - LOG_TAIL - theta * above) } else { 0.0 };
         if (above + below) / grid.width > WINDOW_MAX - 4.0 {
             return None;
         }
@@ -128,9 +130,9 @@ impl Composed {
         let start = ((mean - below) / grid.width).floor() as i64;
         Some(Self {
             theta,
-            log_scale: n * one.log_moment - theta * mean,
+            log_scale,
             mean,
-            reach: above,
+            above: beyond,
             first: start as f64 * grid.width,
             width: grid.width,
             masses: convolve(grid, steps, theta, &one, (start, window)),
