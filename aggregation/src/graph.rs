@@ -159,3 +159,172 @@ impl Words {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+    use crate::parameters::{self, Assumptions};
+
+    #[test]
+    fn the_order_is_the_known_one() {
+        // By another implementation of the description above.
+        assert_eq!(order(&[7; 32], 10), [2, 4, 8, 0, 1, 9, 3, 5, 6, 7]);
+        let large = order(&[7; 32], 10_000);
+        assert_eq!(large[..5], [3664, 3938, 9172, 3749, 6530]);
+        assert_eq!(large[9_995..], [8569, 4698, 6771, 7277, 7391]);
+    }
+
+    proptest! {
+        #[test]
+        fn all_have_the_same_number_of_neighbours_and_reach_one_another(
+            seed: [u8; 32],
+            n in 3usize..300,
+            half in 1usize..150,
+        ) {
+            let degree = (2 * half).min(n - 1);
+            let graph = Graph::derive(&seed, n, degree);
+            prop_assert_eq!(&graph, &Graph::derive(&seed, n, degree));
+            let mut reached = vec![false; n];
+            let mut open = vec![0];
+            reached[0] = true;
+            for site in 0..n {
+                let neighbours = graph.neighbours(site);
+                prop_assert_eq!(neighbours.len(), degree);
+                prop_assert!(neighbours.windows(2).all(|pair| pair[0] < pair[1]));
+                for other in 0..n {
+                    let adjacent = neighbours.binary_search(&other).is_ok();
+                    prop_assert_eq!(graph.are_neighbours(site, other), adjacent);
+                    prop_assert_eq!(graph.are_neighbours(other, site), adjacent);
+                }
+            }
+            while let Some(site) = open.pop() {
+                for next in graph.neighbours(site) {
+                    if !std::mem::replace(&mut reached[next], true) {
+                        open.push(next);
+                    }
+                }
+            }
+            prop_assert!(reached.iter().all(|&reached| reached));
+        }
+
+        #[test]
+        fn committees_are_sets_of_the_wanted_size(seed: [u8; 32], n in 1usize..400, part: u16) {
+            let size = usize::from(part) % (n + 1);
+            let drawn = committee(&seed, n, size);
+            prop_assert_eq!(drawn.len(), size);
+            prop_assert!(drawn.windows(2).all(|pair| pair[0] < pair[1]));
+            prop_assert!(drawn.last().is_none_or(|&last| last < n));
+        }
+
+        /// Survivors that pass the arc check with one more than nobody are connected.
+        #[test]
+        fn survivors_on_every_arc_keep_the_ring_together(
+            seed: [u8; 32],
+            alive in proptest::collection::vec(proptest::bool::weighted(0.9), 20..60),
+            half in 3usize..6,
+        ) {
+            let graph = Graph::derive(&seed, alive.len(), 2 * half);
+            prop_assume!(graph.fewest_on_an_arc(&|site| alive[site]) >= 1);
+            let first = alive.iter().position(|&alive| alive).expect("an arc has one");
+            let (mut reached, mut open) = (vec![false; alive.len()], vec![first]);
+            reached[first] = true;
+            while let Some(site) = open.pop() {
+                for next in graph.neighbours(site).into_iter().filter(|&next| alive[next]) {
+                    if !std::mem::replace(&mut reached[next], true) {
+                        open.push(next);
+                    }
+                }
+            }
+            prop_assert_eq!(reached, alive);
+        }
+    }
+
+    #[test]
+    fn the_thinnest_arc_is_found_wherever_it_lies() {
+        let graph = Graph::derive(&[3; 32], 50, 12);
+        for gap in 0..50 {
+            let lost = [gap, (gap + 1) % 50, (gap + 2) % 50, (gap + 3) % 50];
+            let alive = |site: usize| !lost.contains(&usize::from(graph.place[site]));
+            assert_eq!(graph.fewest_on_an_arc(&alive), 2);
+        }
+        let complete = Graph::derive(&[3; 32], 50, 49);
+        assert_eq!(complete.fewest_on_an_arc(&|_| false), usize::MAX);
+    }
+
+    #[test]
+    fn every_pair_is_equally_likely_to_be_neighbours_and_every_site_to_be_drawn() {
+        const SEEDS: u32 = 20_000;
+        const N: usize = 12;
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(5);
+        let (mut pairs, mut drawn) = ([[0u32; N]; N], [0u32; N]);
+        for _ in 0..SEEDS {
+            let seed: Digest = rng.random();
+            let graph = Graph::derive(&seed, N, 4);
+            for (a, row) in pairs.iter_mut().enumerate() {
+                graph.neighbours(a).into_iter().for_each(|b| row[b] += 1);
+            }
+            committee(&seed, N, 3).into_iter().for_each(|site| drawn[site] += 1);
+        }
+        let chi2 = |counts: &mut dyn Iterator<Item = u32>, p: f64| -> f64 {
+            let (mean, variance) = (f64::from(SEEDS) * p, f64::from(SEEDS) * p * (1.0 - p));
+            counts.map(|count| (f64::from(count) - mean).powi(2) / variance).sum()
+        };
+        // 66 pairs less what the fixed degree takes away: mean 66, standard deviation about 12.
+        let of_pairs = chi2(&mut (0..N).flat_map(|a| pairs[a][a + 1..].to_vec()), 4.0 / 11.0);
+        assert!((25.0..110.0).contains(&of_pairs), "{of_pairs}");
+        // 12 sites: mean 12, standard deviation about 5.
+        let of_sites = chi2(&mut drawn.into_iter(), 3.0 / 12.0);
+        assert!((2.0..32.0).contains(&of_sites), "{of_sites}");
+    }
+
+    /// The most colluders among the neighbours of one honest site, and the most w such that two
+    /// disjoint arcs have w colluders each, when the sites below `colluding` collude.
+    fn worst(graph: &Graph, colluding: usize) -> (usize, usize) {
+        let (n, arc) = (graph.len(), graph.degree / 2);
+        let marked = |at: usize| usize::from(usize::from(graph.ring[at % n]) < colluding);
+        let mut on_arc = Vec::with_capacity(n);
+        let mut count: usize = (0..arc).map(marked).sum();
+        for at in 0..n {
+            on_arc.push(count);
+            count = count + marked(at + arc) - marked(at);
+        }
+        let honest = (0..n).filter(|&at| marked(at) == 0);
+        let around = honest.map(|at| on_arc[(at + 1) % n] + on_arc[(at + n - arc) % n]).max();
+        let most = *on_arc.iter().max().expect("a ring has arcs");
+        let apart =
+            |from: usize, other: usize| (from.abs_diff(other)).min(n - from.abs_diff(other));
+        let two = (0..=most).rev().find(|&w| {
+            let full: Vec<usize> = (0..n).filter(|&at| on_arc[at] >= w).collect();
+            full.iter().any(|&a| full.iter().any(|&b| apart(a, b) >= arc))
+        });
+        (around.unwrap_or(0), two.unwrap_or(0))
+    }
+
+    /// How many of `seeds` graphs are bad for these assumptions' parameters.
+    fn bad_graphs(sigma: u8, n: usize, seeds: u64) -> u64 {
+        let assumptions =
+            Assumptions { colluding_percent: 10, dropout_percent: 10, sigma, failure_bits: 20 };
+        let sparse = parameters::sparse(n, &assumptions).unwrap();
+        let on_arc = parameters::survivors_on_an_arc(&sparse, n).unwrap();
+        let (degree, threshold) = (usize::from(sparse.degree), usize::from(sparse.threshold));
+        let is_bad = |key: &u64| {
+            // What a colluder can vary at will is hashed into the seed.
+            let seed = crate::hash::hash("koinon/2/graph", &[&key.to_le_bytes()]);
+            let (around, two) = worst(&Graph::derive(&seed, n, degree), n / 10);
+            around >= 2 * threshold - degree || two >= on_arc
+        };
+        (0..seeds).filter(is_bad).count() as u64
+    }
+
+    #[test]
+    fn a_coordinator_who_grinds_keys_finds_no_bad_graph() {
+        assert_eq!(bad_graphs(80, 1000, 1 << 16), 0);
+        // The same search succeeds where the parameters leave it something to find: here at most
+        // 2^12 · 2^-6 bad graphs are expected.
+        let found = bad_graphs(6, 1000, 1 << 12);
+        assert!((1..=1 << 6).contains(&found), "{found}");
+    }
+}
