@@ -16,12 +16,26 @@ const WINDOW_MAX: f64 = 1_048_576.0;
 /// −log of the tilted mass outside the window, on either side.
 const LOG_TAIL: f64 = 16.0;
 
+/// Tilts tried at most, each a quarter of the one before.
+const TILTS_MAX: u32 = 8;
+
 /// Epsilon at `delta` of `steps` independent losses; None if the window would not fit, and the
 /// grid must be wider.
 pub(super) fn epsilon(grid: &Grid, steps: u64, delta: f64) -> Option<f64> {
-    let composed = Composed::new(grid, steps, delta)?;
-    let infinite = grid.infinite * steps as f64 + composed.above;
-    Some(composed.epsilon(delta - infinite))
+    let mut theta = grid.theta(steps as f64, delta);
+    let mut least = f64::INFINITY;
+    for _ in 0..TILTS_MAX {
+        let composed = Composed::new(grid, steps, theta)?;
+        let infinite = grid.infinite * steps as f64 + composed.above;
+        let (epsilon, is_inside) = composed.epsilon(delta - infinite);
+        least = least.min(epsilon);
+        if is_inside {
+            break;
+        }
+        // Heavy tails and a large delta: epsilon lies below the window. Tilt less.
+        theta *= 0.25;
+    }
+    Some(least)
 }
 
 /// Moments of the tilted step.
@@ -96,9 +110,8 @@ struct Composed {
 }
 
 impl Composed {
-    fn new(grid: &Grid, steps: u64, delta: f64) -> Option<Self> {
+    fn new(grid: &Grid, steps: u64, theta: f64) -> Option<Self> {
         let n = steps as f64;
-        let theta = grid.theta(n, delta);
         let one = grid.tilted(theta);
         let mean = n * one.mean;
         let deviation = libm::sqrt(n * one.variance);
@@ -139,11 +152,11 @@ impl Composed {
         })
     }
 
-    /// The least epsilon from 0 up at which the tail of the window is at most `delta`. Infinity if
-    /// `delta` is not above 0.
-    fn epsilon(&self, delta: f64) -> f64 {
+    /// The least epsilon from 0 up at which the tail of the window is at most `delta`, and true;
+    /// if that lies below the window, an upper bound and false. Infinity if `delta` is not above 0.
+    fn epsilon(&self, delta: f64) -> (f64, bool) {
         if delta.is_nan() || delta <= 0.0 {
-            return f64::INFINITY;
+            return (f64::INFINITY, true);
         }
         let (shrink, keep) = (-libm::expm1(-self.width), libm::exp(-self.width));
         // Mass at and above the point, and delta at the point, from the top down.
@@ -156,14 +169,14 @@ impl Composed {
             let below = keep * at_point + shrink * mass;
             if below > delta {
                 let within = libm::log((mass - at_point) / (mass - delta));
-                return (loss - within).max(0.0);
+                return ((loss - within).max(0.0), true);
             }
             if loss <= 0.0 {
-                return 0.0;
+                return (0.0, true);
             }
             at_point = below;
         }
-        (self.first - self.width).max(0.0)
+        ((self.first - self.width).max(0.0), false)
     }
 }
 
