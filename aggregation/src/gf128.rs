@@ -1,15 +1,38 @@
 //! The field GF(2^128) with the polynomial x^128 + x^7 + x^2 + x + 1, in constant time on any CPU.
 //!
 //! Bit i of the 128-bit integer is the coefficient of x^i; bytes are little-endian. This is not
-//! GHASH's reflected order. No table is indexed and no branch is taken by a secret.
+//! GHASH's reflected order. No table is indexed and no branch is taken by a secret. The CPU's
+//! carry-less multiplication is used where there is one; what is here gives the same without.
+
+use zeroize::Zeroizing;
+
+use crate::kernel::field;
 
 /// One element, not secret by itself: whoever holds secrets in it wipes them.
 pub(crate) type Element = u128;
 
 /// The product. Addition is `^`.
 pub(crate) fn mul(a: Element, b: Element) -> Element {
-    let (low, high) = widening(a, b);
-    reduce(low, high)
+    field::mul(a, b).unwrap_or_else(|| portable_mul(a, b))
+}
+
+/// Every element becomes itself times its own factor, a polynomial of degree below 16, plus
+/// `constant`: with points for factors, a step of Horner's rule at all of them. As many factors as
+/// elements.
+pub(crate) fn scale(elements: &mut [Element], factors: &[u16], constant: Element) {
+    debug_assert_eq!(elements.len(), factors.len());
+    if field::scale(elements, factors, constant).is_none() {
+        for (value, &factor) in elements.iter_mut().zip(factors) {
+            *value = portable_scale(*value, factor) ^ constant;
+        }
+    }
+}
+
+/// The sum of the products of pairs.
+pub(crate) fn dot(a: &[Element], b: &[Element]) -> Element {
+    debug_assert_eq!(a.len(), b.len());
+    let portable = || a.iter().zip(b).fold(0, |sum, (&a, &b)| sum ^ portable_mul(a, b));
+    field::dot(a, b).unwrap_or_else(portable)
 }
 
 /// The inverse of `a`, and zero for zero: a^(2^128 - 2) by squaring and multiplying.
@@ -20,6 +43,41 @@ pub(crate) fn invert(a: Element) -> Element {
         result = mul(mul(result, result), a);
     }
     mul(result, result)
+}
+
+/// Every element becomes its inverse, none being zero: one inversion and three products each, by
+/// inverting the product of all (Montgomery's trick).
+pub(crate) fn invert_all(elements: &mut [Element]) {
+    let mut before = Zeroizing::new(Vec::with_capacity(elements.len()));
+    let mut product = 1;
+    for &element in elements.iter() {
+        before.push(product);
+        product = mul(product, element);
+    }
+    debug_assert_ne!(product, 0, "zero has no inverse");
+    let mut inverse = invert(product);
+    for (element, before) in elements.iter_mut().zip(before.iter()).rev() {
+        let own = mul(inverse, *before);
+        inverse = mul(inverse, *element);
+        *element = own;
+    }
+}
+
+fn portable_mul(a: Element, b: Element) -> Element {
+    let (low, high) = widening(a, b);
+    reduce(low, high)
+}
+
+/// Bit by bit of the factor: each selects `a`, shifted, by a mask.
+fn portable_scale(a: Element, factor: u16) -> Element {
+    let (mut low, mut high) = (0, 0);
+    for bit in 0..u16::BITS {
+        let selected = a & u128::from(factor >> bit & 1).wrapping_neg();
+        low ^= selected << bit;
+        // In two steps, as a shift by 128 is none.
+        high ^= selected >> 1 >> (127 - bit);
+    }
+    reduce(low, high)
 }
 
 /// The 256-bit carry-less product as (low, high), by Karatsuba over 64-bit halves.
@@ -84,6 +142,7 @@ mod tests {
         for a in corners {
             for b in corners {
                 assert_eq!(mul(a, b), reference(a, b), "{a:x} {b:x}");
+                assert_eq!(portable_mul(a, b), reference(a, b), "{a:x} {b:x}");
             }
         }
         assert_eq!(invert(0), 0);
@@ -94,7 +153,31 @@ mod tests {
         #[test]
         fn products_agree_with_the_reference(a: u128, b: u128, c: u128) {
             prop_assert_eq!(mul(a, b), reference(a, b));
+            prop_assert_eq!(portable_mul(a, b), reference(a, b));
             prop_assert_eq!(mul(a, b ^ c), mul(a, b) ^ mul(a, c));
+        }
+
+        #[test]
+        fn many_at_once_are_each_by_itself(
+            pairs in proptest::collection::vec((1u128.., any::<u16>()), 0..20),
+            constant: u128,
+        ) {
+            let (elements, factors): (Vec<u128>, Vec<u16>) = pairs.into_iter().unzip();
+            let wide: Vec<u128> = factors.iter().map(|&f| f.into()).collect();
+            let products = || elements.iter().zip(&wide).map(|(&a, &b)| reference(a, b));
+            let mut scaled = elements.clone();
+            scale(&mut scaled, &factors, constant);
+            prop_assert!(products().map(|p| p ^ constant).eq(scaled));
+            let portable = elements.iter().zip(&factors).map(|(&a, &f)| portable_scale(a, f));
+            prop_assert!(products().eq(portable));
+            prop_assert_eq!(dot(&elements, &wide), products().fold(0, |sum, p| sum ^ p));
+            prop_assert_eq!(
+                dot(&elements, &elements),
+                elements.iter().fold(0, |sum, &e| sum ^ reference(e, e))
+            );
+            let mut inverses = elements.clone();
+            invert_all(&mut inverses);
+            prop_assert!(elements.iter().zip(inverses).all(|(&e, i)| reference(e, i) == 1));
         }
 
         #[test]

@@ -17,6 +17,7 @@
 
 #![expect(unsafe_code, reason = "words are handed to vector instructions as bytes")]
 
+pub(crate) mod field;
 pub mod measure;
 mod portable;
 #[cfg(test)]

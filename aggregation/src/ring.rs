@@ -3,6 +3,8 @@
 //! Words are held in lanes ([`Words`]) while they are computed with; on the wire each takes exactly
 //! b bits, least significant bit first, one after the other, and zero bits fill the last byte.
 
+use zeroize::Zeroizing;
+
 use crate::words::{Lanes, Words, low as low32};
 
 /// The largest number of bits of a word. One less than a lane, so that signs fit into `i64`.
@@ -15,6 +17,7 @@ pub(crate) fn modulus_mask(bits: u8) -> u64 {
 }
 
 /// A signed number as a word modulo 2^bits (two's complement).
+#[cfg(test)]
 pub(crate) fn wrap(value: i64, bits: u8) -> u64 {
     value.cast_unsigned() & modulus_mask(bits)
 }
@@ -35,21 +38,54 @@ pub fn packed_bytes(entries: usize, bits: u8) -> usize {
 /// that pieces of a multiple of 8 entries join to the packing of the whole.
 pub(crate) fn pack(words: &Words, bits: u8, out: &mut Vec<u8>) {
     let start = out.len();
+    let end = start + packed_bytes(words.len(), bits);
     let mask = modulus_mask(bits);
-    out.reserve(packed_bytes(words.len(), bits) + 16);
-    let mut pending: u128 = 0;
-    let mut n_pending = 0;
-    for word in words.iter() {
-        pending |= u128::from(word & mask) << n_pending;
-        n_pending += u32::from(bits);
-        if n_pending >= 64 {
-            out.extend_from_slice(&pending.to_le_bytes()[..8]);
-            pending >>= 64;
-            n_pending -= 64;
+    match words {
+        Words::Narrow(lanes) if bits == 32 => {
+            out.reserve(end - start);
+            out.extend(lanes.iter().flat_map(|lane| lane.to_le_bytes()));
+        }
+        Words::Narrow(lanes) => {
+            // Room for the part of a window that the next eight overwrite.
+            out.resize(end + WINDOW_NARROW, 0);
+            let mut at = start;
+            let (eights, rest) = lanes.as_chunks();
+            let mut padded = Zeroizing::new([0; 8]);
+            padded[..rest.len()].copy_from_slice(rest);
+            for eight in eights.iter().chain([&*padded]) {
+                let packed = pack_eight(eight, low32(mask), bits);
+                out[at..at + packed.len()].copy_from_slice(&packed);
+                at += usize::from(bits);
+            }
+        }
+        Words::Wide(lanes) => {
+            out.reserve(end - start + 16);
+            let (mut pending, mut n_pending): (u128, u32) = (0, 0);
+            for lane in lanes {
+                pending |= u128::from(lane & mask) << n_pending;
+                n_pending += u32::from(bits);
+                if n_pending >= 64 {
+                    out.extend_from_slice(&low(pending).to_le_bytes());
+                    pending >>= 64;
+                    n_pending -= 64;
+                }
+            }
+            out.extend_from_slice(&pending.to_le_bytes());
         }
     }
-    out.extend_from_slice(&pending.to_le_bytes());
-    out.truncate(start + packed_bytes(words.len(), bits));
+    out.truncate(end);
+}
+
+/// Eight words of at most 31 bits in as many bytes as one has bits, and zeros.
+fn pack_eight(words: &[u32; 8], mask: u32, bits: u8) -> [u8; 32] {
+    let word = |i: usize| u64::from(words[i] & mask);
+    let two = |i: usize| word(i) | word(i + 1) << bits;
+    let four = |i: usize| u128::from(two(i)) | u128::from(two(i + 2)) << (2 * bits);
+    let (first, second) = (four(0), four(4));
+    let mut packed = [0; 32];
+    packed[..16].copy_from_slice(&(first | second << (4 * bits)).to_le_bytes());
+    packed[16..].copy_from_slice(&(second >> (128 - 4 * bits)).to_le_bytes());
+    packed
 }
 
 /// Adds packed words to the entries from `first_entry` on: as many as are left, or a piece of a
@@ -62,19 +98,73 @@ pub(crate) fn add_packed(
     bits: u8,
 ) -> Option<()> {
     let entries = packed_entries(words.len().checked_sub(first_entry)?, packed.len(), bits)?;
-    let added = unpack(packed, entries, bits)?;
-    match words.part(first_entry..first_entry + entries)? {
+    let lanes = words.part(first_entry..first_entry + entries)?;
+    let window = match lanes {
+        Lanes::Narrow(_) => WINDOW_NARROW,
+        Lanes::Wide(_) => WINDOW_WIDE,
+    };
+    // Eight words end with a byte. As long as a whole window is left they are read from there; the
+    // few words after that are looked at first, as they may be refused.
+    let windows = packed.len().checked_sub(window).map_or(0, |more| more / usize::from(bits) + 1);
+    let eights = windows.min(entries / 8);
+    let last = unpack(&packed[eights * usize::from(bits)..], entries - 8 * eights, bits)?;
+    match lanes {
         Lanes::Narrow(lanes) => {
-            lanes
-                .iter_mut()
-                .zip(added)
-                .for_each(|(sum, word)| *sum = sum.wrapping_add(low32(word)));
+            let (lanes, rest) = lanes.split_at_mut(8 * eights);
+            add_narrow(lanes, packed, bits);
+            rest.iter_mut().zip(last).for_each(|(sum, word)| *sum = sum.wrapping_add(low32(word)));
         }
         Lanes::Wide(lanes) => {
-            lanes.iter_mut().zip(added).for_each(|(sum, word)| *sum = sum.wrapping_add(word));
+            let (lanes, rest) = lanes.split_at_mut(8 * eights);
+            add_wide(lanes, packed, bits);
+            rest.iter_mut().zip(last).for_each(|(sum, word)| *sum = sum.wrapping_add(word));
         }
     }
     Some(())
+}
+
+/// The bytes from which eight words can be read by eight loads of 8 bytes (narrow), of 16 (wide).
+const WINDOW_NARROW: usize = 32 + 8;
+const WINDOW_WIDE: usize = 64 + 16;
+
+/// Adds eights of packed words, each with a whole window left.
+fn add_narrow(lanes: &mut [u32], packed: &[u8], bits: u8) {
+    if bits == 32 {
+        let words = packed.as_chunks().0;
+        let added = lanes.iter_mut().zip(words);
+        return added.for_each(|(sum, w)| *sum = sum.wrapping_add(u32::from_le_bytes(*w)));
+    }
+    let mask = low32(modulus_mask(bits));
+    let places = places(bits);
+    let windows = (0..).step_by(bits.into()).map_while(|at| packed[at..].first_chunk());
+    for (eight, window) in lanes.as_chunks_mut::<8>().0.iter_mut().zip(windows) {
+        let window: &[u8; WINDOW_NARROW] = window;
+        for (sum, (byte, shift)) in eight.iter_mut().zip(places) {
+            // The byte is below 32; saying so spares the check.
+            let load = window[byte % 32..].first_chunk().expect("8 bytes follow the first 32");
+            *sum = sum.wrapping_add(low32(u64::from_le_bytes(*load) >> shift) & mask);
+        }
+    }
+}
+
+fn add_wide(lanes: &mut [u64], packed: &[u8], bits: u8) {
+    let mask = modulus_mask(bits);
+    let places = places(bits);
+    let windows = (0..).step_by(bits.into()).map_while(|at| packed[at..].first_chunk());
+    for (eight, window) in lanes.as_chunks_mut::<8>().0.iter_mut().zip(windows) {
+        let window: &[u8; WINDOW_WIDE] = window;
+        for (sum, (byte, shift)) in eight.iter_mut().zip(places) {
+            let load = window[byte % 64..].first_chunk().expect("16 bytes follow the first 64");
+            *sum = sum.wrapping_add(low(u128::from_le_bytes(*load) >> shift) & mask);
+        }
+    }
+}
+
+/// Where each of eight words begins: the byte, and the bit in it.
+fn places(bits: u8) -> [(usize, u32); 8] {
+    let bits = u32::from(bits);
+    let bit: [u32; 8] = std::array::from_fn(|i| (0..i).map(|_| bits).sum());
+    bit.map(|bit| (bit as usize / 8, bit % 8))
 }
 
 /// How many entries `bytes` packed bytes are, where `left` entries are left.
@@ -151,7 +241,10 @@ mod tests {
         }
 
         #[test]
-        fn pieces_of_eights_join_to_the_whole(entries: Vec<u64>, cut in 0usize..20, bits in 1u8..=63) {
+        fn pieces_of_eights_join_to_the_whole(
+            entries in proptest::collection::vec(any::<u64>(), 0..400),
+            cut in 0usize..50,
+            bits in 1u8..=63) {
             let cut = (8 * cut).min(entries.len() / 8 * 8);
             let whole = packed(&entries, bits);
             let mut joined = packed(&entries[..cut], bits);

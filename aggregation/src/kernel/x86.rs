@@ -134,6 +134,7 @@ macro_rules! vector_kernel {
 }
 
 mod aesni;
+pub(super) mod carryless;
 mod vaes256;
 mod vaes512;
 
