@@ -33,6 +33,10 @@ pub enum Weakness {
     AnySum,
     /// An update counts whatever was reported of it.
     AnyUpdate,
+    /// A report counts for whatever dealers it was made.
+    AnyReport,
+    /// A file counts that is not what its digest says.
+    AnyBlob,
     /// Whoever signs a roster, it counts.
     UnsignedRoster,
     /// An older roster takes the place of a newer one.
@@ -61,8 +65,6 @@ pub enum Weakness {
     AnyLength,
     /// A welcome counts that answers no hello.
     AnyWelcome,
-    /// The same question may be asked in other words.
-    AnyQuestion,
     /// The coordinator waits for everybody, for ever.
     EndlessWait,
     /// Chunks count that were not asked for.
@@ -95,6 +97,13 @@ pub fn plant<T>(weaknesses: &[Weakness], run: impl FnOnce() -> T) -> T {
     let before = Before(PLANTED.get());
     PLANTED.set(weaknesses.iter().fold(before.0, |set, &weakness| set | 1 << weakness as u64));
     run()
+}
+
+/// The seed of the mask of a pair that agreed on `shared`, for tests of what it depends on.
+#[cfg(feature = "planted")]
+#[must_use]
+pub fn pair_seed(shared: [u8; 32], agreed: &[u8; 32], a: usize, b: usize) -> [u8; 32] {
+    *crate::agree::pair_seed(&crate::secret::Secret::new(shared), agreed, a, b).expose()
 }
 
 #[cfg(feature = "planted")]

@@ -249,7 +249,7 @@ impl Encoded {
 
     fn fill_lanes<L: Lane>(&self, first: usize, lanes: &mut [L]) {
         self.round(first, lanes);
-        if let Some((plan, seed)) = &self.noise {
+        if let Some((plan, seed)) = self.noise.as_ref().filter(|_| !weak(Weakness::NoNoise)) {
             let mut draws = Zeroizing::new(vec![0; BLOCK_ENTRIES.min(lanes.len())]);
             for (block, lanes) in lanes.chunks_mut(BLOCK_ENTRIES).enumerate() {
                 let first = first + block * BLOCK_ENTRIES;
