@@ -5,38 +5,44 @@
 
 use std::sync::atomic::Ordering;
 
+#[cfg(target_arch = "x86_64")]
+use super::x86::carryless as cpu;
 use super::{FORCED, Kernel};
 use crate::gf128::Element;
 
 /// The product of two elements.
 pub(crate) fn mul(a: Element, b: Element) -> Option<Element> {
-    #[cfg(target_arch = "x86_64")]
-    if is_wanted() {
-        return super::x86::carryless::mul(a, b);
-    }
-    None
+    is_wanted().then(|| cpu::mul(a, b))?
 }
 
 /// Every element times its own factor, a polynomial of degree below 16, plus `constant`.
 pub(crate) fn scale(elements: &mut [Element], factors: &[u16], constant: Element) -> Option<()> {
-    #[cfg(target_arch = "x86_64")]
-    if is_wanted() {
-        return super::x86::carryless::scale(elements, factors, constant);
-    }
-    None
+    is_wanted().then(|| cpu::scale(elements, factors, constant))?
 }
 
 /// The sum of the products of pairs.
 pub(crate) fn dot(a: &[Element], b: &[Element]) -> Option<Element> {
-    #[cfg(target_arch = "x86_64")]
-    if is_wanted() {
-        return super::x86::carryless::dot(a, b);
-    }
-    None
+    is_wanted().then(|| cpu::dot(a, b))?
 }
 
-#[cfg(target_arch = "x86_64")]
 fn is_wanted() -> bool {
     let forced = Kernel::ALL.get(usize::from(FORCED.load(Ordering::Relaxed)));
     forced != Some(&Kernel::Portable)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod cpu {
+    use crate::gf128::Element;
+
+    pub(super) fn mul(_: Element, _: Element) -> Option<Element> {
+        None
+    }
+
+    pub(super) fn scale(_: &mut [Element], _: &[u16], _: Element) -> Option<()> {
+        None
+    }
+
+    pub(super) fn dot(_: &[Element], _: &[Element]) -> Option<Element> {
+        None
+    }
 }

@@ -43,19 +43,81 @@ fn stream(seed: u128) -> Stream {
     Stream::new(&seed.to_le_bytes(), [0xa5; 16], Sign::Plus)
 }
 
-/// The rounds of about `bytes` bytes of key stream in the registers of the CPU, without memory: no
-/// kernel can be faster. Gives how many bytes it was.
+/// The AES rounds of about `bytes` bytes of key stream in the registers of the CPU, without memory:
+/// the kernel cannot be faster. Gives how many bytes it was; `None` if the CPU lacks the kernel's
+/// instructions, and for the portable kernel, which may use any.
+#[must_use]
+pub fn peak(kernel: Kernel, bytes: u64) -> Option<u64> {
+    let has_units = kernel.is_available() && kernel != Kernel::Portable;
+    has_units.then(|| units(kernel, bytes))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn units(kernel: Kernel, bytes: u64) -> u64 {
+    super::x86::peak(kernel, &stream(1), bytes)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn units(_: Kernel, _: u64) -> u64 {
+    0
+}
+
+/// How a kernel compared with the `aes` and `ctr` crates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// Words of key stream that went into the rows compared.
+    pub words: u64,
+    /// Words of those rows that differed.
+    pub differing: u64,
+}
+
+/// Adds at least `words` words of key stream to rows with `kernel` and with the `aes` and `ctr`
+/// crates, and compares them: rows of up to 2^19 words of either width, up to 8 streams with either
+/// sign, any first blocks, and counters that are about to carry as often as not.
 ///
 /// # Errors
 /// [`Unavailable`] if the CPU lacks the kernel's instructions.
-pub fn peak(kernel: Kernel, bytes: u64) -> Result<u64, Unavailable> {
-    if !kernel.is_available() || kernel == Kernel::Portable {
+pub fn compare(
+    kernel: Kernel,
+    words: u64,
+    rng: &mut dyn CryptoRng,
+) -> Result<Compared, Unavailable> {
+    if !kernel.is_available() {
         return Err(Unavailable(kernel));
     }
-    #[cfg(target_arch = "x86_64")]
-    return Ok(super::x86::peak(kernel, &stream(1), bytes / 512));
-    #[cfg(not(target_arch = "x86_64"))]
-    return Err(Unavailable(kernel));
+    let mut compared = Compared { words: 0, differing: 0 };
+    while compared.words < words {
+        let entries = rng.next_u32() as usize >> 13;
+        let first_block = rng.next_u64() >> (rng.next_u32() % 64);
+        let streams: Vec<Stream> =
+            (0..=rng.next_u32() % 8).map(|_| any_stream(first_block, rng)).collect();
+        let bits = if rng.next_u32() % 2 == 0 { 32 } else { 63 };
+        let [row, oracle] = [kernel, Kernel::Portable].map(|kernel| {
+            let mut row = Words::zero(entries, bits);
+            add_streams(kernel, row.lanes(), first_block, &streams);
+            row
+        });
+        let differing = row.iter().zip(oracle.iter()).filter(|(word, right)| word != right);
+        compared.differing += differing.count() as u64;
+        compared.words += (entries * streams.len()) as u64;
+    }
+    Ok(compared)
+}
+
+/// A stream of any key and counter, whose low half overflows soon after `first_block` as often as
+/// not.
+fn any_stream(first_block: u64, rng: &mut dyn CryptoRng) -> Stream {
+    let (mut key, mut counter) = ([0; 16], [0; 16]);
+    rng.fill_bytes(&mut key);
+    rng.fill_bytes(&mut counter);
+    let draw = rng.next_u32();
+    if draw % 2 == 0 {
+        let before = u128::from(draw >> 14) + u128::from(first_block);
+        // Of the high halves, all ones as often as any: then both halves wrap.
+        let high = if draw % 4 == 0 { 0 } else { u128::from_be_bytes(counter) >> 64 << 64 };
+        counter = high.wrapping_sub(before).to_be_bytes();
+    }
+    Stream::new(&key, counter, if draw >> 2 & 1 == 0 { Sign::Plus } else { Sign::Minus })
 }
 
 /// Two rows of 32-bit words, to be added.

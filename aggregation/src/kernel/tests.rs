@@ -3,6 +3,7 @@
 use aes::Aes128;
 use aes::cipher::{KeyIvInit, StreamCipher};
 use proptest::prelude::*;
+use rand::SeedableRng;
 
 use super::*;
 
@@ -141,6 +142,16 @@ proptest! {
                 prop_assert!(row == expected, "{}", kernel);
             }
         }
+    }
+}
+
+#[test]
+fn ten_million_words_are_the_same_in_every_kernel() {
+    let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+    for kernel in available() {
+        let compared = measure::compare(kernel, 10_000_000, &mut rng).unwrap();
+        assert!(compared.words >= 10_000_000);
+        assert_eq!(compared.differing, 0, "{kernel}");
     }
 }
 

@@ -111,10 +111,11 @@ macro_rules! vector_kernel {
             counters
         }
 
-        /// Rounds in registers alone: as many as for `groups` groups of vectors. Gives how many
-        /// bytes of key stream they would be.
+        /// The rounds of about `bytes` bytes of key stream, in registers alone. Gives how many
+        /// bytes it was.
         #[target_feature(enable = $features)]
-        pub(super) fn peak(stream: &Stream, groups: u64) -> u64 {
+        pub(super) fn peak(stream: &Stream, bytes: u64) -> u64 {
+            let groups = bytes / GROUP_BYTES as u64;
             let key = broadcast(&stream.round_keys[1]);
             let mut states = counters(stream.counter);
             for _ in 0..10 * groups {
@@ -178,13 +179,13 @@ fn run_op<const OP: u8>(kernel: Kernel, chunks: &mut [Chunk], stream: &Stream, c
 }
 
 /// See [`super::measure::peak`].
-pub(super) fn peak(kernel: Kernel, stream: &Stream, groups: u64) -> u64 {
+pub(super) fn peak(kernel: Kernel, stream: &Stream, bytes: u64) -> u64 {
     assert!(kernel.is_available(), "{kernel} is asked for on a CPU without it");
     // SAFETY: the CPU has the kernel's features.
     match kernel {
-        Kernel::Vaes512 => unsafe { vaes512::peak(stream, groups) },
-        Kernel::Vaes256 => unsafe { vaes256::peak(stream, groups) },
-        _ => unsafe { aesni::peak(stream, groups) },
+        Kernel::Vaes512 => unsafe { vaes512::peak(stream, bytes) },
+        Kernel::Vaes256 => unsafe { vaes256::peak(stream, bytes) },
+        _ => unsafe { aesni::peak(stream, bytes) },
     }
 }
 
