@@ -7,8 +7,10 @@
 use super::Step;
 use super::rdp::{self, Curve, N_ORDERS};
 
-/// Bytes of an accountant: version, curve, sampler distance.
-pub const ACCOUNTANT_BYTES: usize = 1 + 8 * (N_ORDERS + 1);
+/// Bytes of an accountant: version, curve, the sampler's ratio and distance.
+pub const ACCOUNTANT_BYTES: usize = 1 + 8 * N_NUMBERS;
+
+const N_NUMBERS: usize = N_ORDERS + 2;
 
 /// Names the orders and the meaning of the curve; another set of orders is another version.
 const VERSION: u8 = 1;
@@ -32,6 +34,7 @@ pub enum AccountantError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accountant {
     curve: Curve,
+    sampler_log_ratio: f64,
     sampler_distance: f64,
 }
 
@@ -44,7 +47,7 @@ impl Default for Accountant {
 impl Accountant {
     /// Nothing spent.
     pub fn new() -> Self {
-        Self { curve: [0.0; N_ORDERS], sampler_distance: 0.0 }
+        Self { curve: [0.0; N_ORDERS], sampler_log_ratio: 0.0, sampler_distance: 0.0 }
     }
 
     /// Adds `count` equal steps. A step whose figures describe no mechanism (a rate outside
@@ -62,10 +65,14 @@ impl Accountant {
     /// most `per_sample` each: all samples of honest sites in all entries and steps. A distance
     /// that is not a number from 0 up counts as infinite.
     pub fn add_sampler_distance(&mut self, per_sample: f64, n_samples: u64) {
-        let distance = if per_sample >= 0.0 { per_sample } else { f64::INFINITY };
-        if n_samples > 0 {
-            self.sampler_distance += distance * n_samples as f64;
-        }
+        self.sampler_distance += all_of(per_sample, n_samples);
+    }
+
+    /// Adds the largest |log| of the ratio of probabilities of `n_samples` noise samples to those
+    /// of their ideal law, at most `per_sample` each. Cheaper than the same as a distance: it adds
+    /// to epsilon and is not multiplied by exp(epsilon).
+    pub fn add_sampler_log_ratio(&mut self, per_sample: f64, n_samples: u64) {
+        self.sampler_log_ratio += all_of(per_sample, n_samples);
     }
 
     /// Adds all that another accountant holds: another task over the same rows.
@@ -73,25 +80,29 @@ impl Accountant {
         for (total, one) in self.curve.iter_mut().zip(other.curve) {
             *total += one;
         }
+        self.sampler_log_ratio += other.sampler_log_ratio;
         self.sampler_distance += other.sampler_distance;
     }
 
     /// The least epsilon proved for `delta`; infinity where nothing is.
     ///
-    /// If the ideal steps are (e, d)-private and what runs is within total variation s of them,
-    /// then what runs is (e, d + (1 + exp(e))·s)-private: s is lost once on either side. Epsilon
-    /// stands on both sides of that; the least solution is the limit of the rising sequence
+    /// If the ideal steps are (e, d)-private, and the probabilities of what runs are theirs within a
+    /// factor exp(±r), then that is (e + 2r, exp(r)·d)-private; and what is within total variation s
+    /// of it is (e + 2r, exp(r)·d + (1 + exp(e + 2r))·s)-private: s is lost once on either side.
+    /// Epsilon stands on both sides of that; the least solution is the limit of the rising sequence
     /// computed here.
     pub fn epsilon(&self, delta: f64) -> f64 {
-        let slack = self.sampler_distance;
-        let mut least = rdp::epsilon(&self.curve, delta);
-        if slack == 0.0 {
+        let (ratio, distance) = (self.sampler_log_ratio, self.sampler_distance);
+        let with_delta =
+            |delta: f64| 2.0 * ratio + rdp::epsilon(&self.curve, delta * libm::exp(-ratio));
+        let mut least = with_delta(delta);
+        if distance == 0.0 {
             return least;
         }
         for _ in 0..100 {
             // A hair above the sequence, so that the last element proves itself.
             let tried = least * (1.0 + 1e-9) + 1e-12;
-            let next = rdp::epsilon(&self.curve, delta - (1.0 + libm::exp(tried)) * slack);
+            let next = with_delta(delta - (1.0 + libm::exp(tried)) * distance);
             if next <= tried {
                 return tried;
             }
@@ -100,12 +111,12 @@ impl Accountant {
         f64::INFINITY
     }
 
-    /// The canonical bytes: version, the curve in ascending orders, the sampler distance; numbers
-    /// as IEEE 754 binary64, big-endian.
+    /// The canonical bytes: version, the curve in ascending orders, the sampler's log ratio and
+    /// distance; numbers as IEEE 754 binary64, big-endian.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(ACCOUNTANT_BYTES);
         bytes.push(VERSION);
-        for number in self.curve.iter().chain([&self.sampler_distance]) {
+        for number in self.curve.iter().chain([&self.sampler_log_ratio, &self.sampler_distance]) {
             bytes.extend(number.to_bits().to_be_bytes());
         }
         bytes
@@ -123,7 +134,7 @@ impl Accountant {
         if bytes.len() != ACCOUNTANT_BYTES {
             return Err(AccountantError::Length(bytes.len()));
         }
-        let mut numbers = [0.0; N_ORDERS + 1];
+        let mut numbers = [0.0; N_NUMBERS];
         for (i, (number, raw)) in numbers.iter_mut().zip(rest.as_chunks::<8>().0).enumerate() {
             *number = f64::from_bits(u64::from_be_bytes(*raw));
             // Minus zero would be a second spelling of nothing spent.
@@ -133,7 +144,17 @@ impl Accountant {
         }
         let mut curve = [0.0; N_ORDERS];
         curve.copy_from_slice(&numbers[..N_ORDERS]);
-        Ok(Self { curve, sampler_distance: numbers[N_ORDERS] })
+        let [.., sampler_log_ratio, sampler_distance] = numbers;
+        Ok(Self { curve, sampler_log_ratio, sampler_distance })
+    }
+}
+
+/// What `n` samples are off by together; infinite for what is not a number from 0 up.
+fn all_of(per_sample: f64, n: u64) -> f64 {
+    match n {
+        0 => 0.0,
+        _ if per_sample >= 0.0 => per_sample * n as f64,
+        _ => f64::INFINITY,
     }
 }
 
@@ -169,6 +190,7 @@ mod tests {
     fn a_ledger_composes_tasks_and_survives_its_bytes() {
         let mut first = spent(40);
         first.add_sampler_distance(1e-20, 1000);
+        first.add_sampler_log_ratio(1e-9, 100);
         let mut read = Accountant::from_bytes(&first.to_bytes()).unwrap();
         assert_eq!(read, first);
         let mut second = spent(60);
@@ -176,6 +198,7 @@ mod tests {
         read.compose(&second);
         let mut whole = spent(100);
         whole.add_sampler_distance(1e-20, 3000);
+        whole.add_sampler_log_ratio(1e-9, 100);
         assert!((read.epsilon(1e-6) - whole.epsilon(1e-6)).abs() < 1e-9);
     }
 
@@ -215,5 +238,12 @@ mod tests {
         for distance in [1e-9, 1.0, f64::NAN, -1.0] {
             assert_eq!(with(distance), f64::INFINITY, "{distance}");
         }
+        // A ratio costs twice itself in epsilon, and a little of delta.
+        let mut accountant = spent(100);
+        accountant.add_sampler_log_ratio(1e-6, 1000);
+        let added = accountant.epsilon(1e-6) - ideal;
+        assert!(added > 2e-3 && added < 2.3e-3, "{added}");
+        accountant.add_sampler_log_ratio(f64::NAN, 1);
+        assert_eq!(accountant.epsilon(1e-6), f64::INFINITY);
     }
 }

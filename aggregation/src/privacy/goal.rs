@@ -38,6 +38,9 @@ pub struct Goal {
     pub dimension: u64,
     /// The law of the noise of honest sites.
     pub noise: Noise,
+    /// |log| of the ratio of probabilities of all noise samples of the task to their ideal law's,
+    /// added up (see [`Accountant::add_sampler_log_ratio`]).
+    pub sampler_log_ratio: f64,
     /// Total-variation distance of all noise samples of the task from their ideal law, added up
     /// (see [`Accountant::add_sampler_distance`]).
     pub sampler_distance: f64,
@@ -151,6 +154,9 @@ fn check(goal: &Goal) -> Result<(), &'static str> {
     if ![goal.clip, goal.scale, goal.noise_over_clip_max].into_iter().all(positive) {
         return Err("clip, scale and the largest noise over the clip must be above 0");
     }
+    if !(goal.sampler_log_ratio >= 0.0 && 2.0 * goal.sampler_log_ratio < goal.epsilon) {
+        return Err("the ratio of the noise samples to their law uses up epsilon");
+    }
     if !(goal.sampler_distance >= 0.0 && goal.sampler_distance < goal.delta) {
         return Err("the distance of the noise samples from their law uses up delta");
     }
@@ -175,6 +181,7 @@ fn step(goal: &Goal, noise_multiplier: f64) -> Step {
 fn spent(goal: &Goal, noise_multiplier: f64) -> f64 {
     let mut accountant = Accountant::new();
     accountant.add(&step(goal, noise_multiplier), goal.steps);
+    accountant.add_sampler_log_ratio(goal.sampler_log_ratio, 1);
     accountant.add_sampler_distance(goal.sampler_distance, 1);
     accountant.epsilon(goal.delta)
 }
@@ -289,6 +296,7 @@ mod tests {
             scale: 65536.0,
             dimension: 16_514,
             noise: Noise::Skellam,
+            sampler_log_ratio: 0.0,
             sampler_distance: 0.0,
             noise_over_clip_max: 1.0,
         }
@@ -376,6 +384,8 @@ mod tests {
             (Goal { sites_honest: 17, ..good }, "honest"),
             (Goal { clip: f64::INFINITY, ..good }, "clip"),
             (Goal { sampler_distance: 1e-5, ..good }, "uses up delta"),
+            (Goal { sampler_log_ratio: 4.0, ..good }, "uses up epsilon"),
+            (Goal { sampler_log_ratio: f64::NAN, ..good }, "uses up epsilon"),
             (Goal { sampling_rate: 0.5, ..site_level() }, "sampling sites hides nothing"),
         ];
         for (goal, word) in bad {

@@ -4,6 +4,7 @@
 //! It knows no manifest and decides nothing. Start at [`Mechanism`].
 
 use super::{Accountant, Goal, Noise, Sensitivity, Step, Unit};
+use crate::noise::{LOG_RATIO_MAX, NoiseError, NoisePlan, TOTAL_VARIATION_MAX};
 
 /// What a private task does in each of its rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,14 +39,16 @@ impl Mechanism {
     /// The law of the noise of the honest sites together.
     #[must_use]
     pub fn law(&self) -> Noise {
-        Noise::Skellam
+        Noise::DiscreteGaussian { sites: self.sites_honest, dimension: self.dimension }
     }
 
-    /// Variance of the noise that each site adds to each entry, in integer units squared.
-    #[must_use]
-    pub fn site_variance(&self) -> f64 {
+    /// Each site's share of the noise: the honest ones together reach the noise multiplier.
+    ///
+    /// # Errors
+    /// A [`NoiseError`] if no site is honest, or the share is out of range.
+    pub fn share(&self) -> Result<NoisePlan, NoiseError> {
         let std = self.noise_multiplier * self.step().l2;
-        std * std / f64::from(self.sites_honest.max(1))
+        NoisePlan::share(std * std, self.sites_honest)
     }
 
     /// What so many rounds spend at `delta`: infinite where they hide nothing.
@@ -59,13 +62,26 @@ impl Mechanism {
     /// Adds so many rounds to an account.
     pub fn account(&self, accountant: &mut Accountant, rounds: u64) {
         accountant.add(&self.step(), rounds);
+        accountant.add_sampler_log_ratio(self.sampler_log_ratio(), rounds);
         accountant.add_sampler_distance(self.sampler_distance(), rounds);
     }
 
-    /// Distance of one round's noise samples from their ideal law, all entries and honest sites.
+    /// By what factor one round's noise samples, all entries and honest sites, are off their ideal
+    /// law: its logarithm.
+    #[must_use]
+    pub fn sampler_log_ratio(&self) -> f64 {
+        self.samples() * LOG_RATIO_MAX
+    }
+
+    /// Distance of one round's noise samples, all entries and honest sites, from a law within
+    /// [`Self::sampler_log_ratio`] of their ideal one.
     #[must_use]
     pub fn sampler_distance(&self) -> f64 {
-        0.0
+        self.samples() * TOTAL_VARIATION_MAX
+    }
+
+    fn samples(&self) -> f64 {
+        self.dimension as f64 * f64::from(self.sites_honest)
     }
 
     /// The goal of planning this mechanism's noise multiplier, whatever it is now.
@@ -84,6 +100,7 @@ impl Mechanism {
             scale: self.scale(),
             dimension: self.dimension,
             noise: self.law(),
+            sampler_log_ratio: self.sampler_log_ratio() * steps as f64,
             sampler_distance: self.sampler_distance() * steps as f64,
             noise_over_clip_max: 1.0,
         }
@@ -106,3 +123,45 @@ pub struct Cohort {
 
 /// By how much, relatively, a sum of doubles may be off for one row.
 const ARITHMETIC_SLACK: f64 = 1e-6;
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan;
+    use super::*;
+
+    fn mechanism(unit: Unit) -> Mechanism {
+        Mechanism {
+            unit,
+            sampling_rate: 0.5,
+            noise_multiplier: 2.0,
+            clip: 0.5,
+            frac_bits: 16,
+            dimension: 257,
+            sites_honest: 10,
+        }
+    }
+
+    #[test]
+    fn shares_of_honest_sites_add_up_to_the_accounted_noise() {
+        let mechanism = mechanism(Unit::Record);
+        let step = mechanism.step();
+        // 0.5 · 2^16 and the root of 257, and a little.
+        assert!(step.l2 > 32_784.0 && step.l2 < 32_785.0, "{}", step.l2);
+        let std = (10.0 * mechanism.share().unwrap().variance()).sqrt();
+        assert!(std >= 2.0 * step.l2 && std < 2.0 * step.l2 + 1.0, "{std}");
+        let alone = Mechanism { sites_honest: 0, ..mechanism };
+        assert_eq!(alone.share(), Err(NoiseError::Survivors));
+        assert!(alone.epsilon(1, 1e-5).is_infinite());
+    }
+
+    #[test]
+    fn a_planned_multiplier_keeps_the_goal_and_a_smaller_one_does_not() {
+        let mut mechanism = mechanism(Unit::Record);
+        let goal = mechanism.goal(8.0, 1e-4, 33, Cohort { sites: 16, rows: 300 });
+        mechanism.noise_multiplier = plan(&goal).unwrap().step.noise_multiplier;
+        assert!(mechanism.epsilon(33, 1e-4) <= 8.0);
+        assert!(mechanism.epsilon(33, 1e-4) > 7.99);
+        mechanism.noise_multiplier *= 0.99;
+        assert!(mechanism.epsilon(33, 1e-4) > 8.0);
+    }
+}
