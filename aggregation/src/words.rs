@@ -49,13 +49,6 @@ impl Words {
         }
     }
 
-    pub(crate) fn fill_zero(&mut self) {
-        match self {
-            Self::Narrow(lanes) => lanes.fill(0),
-            Self::Wide(lanes) => lanes.fill(0),
-        }
-    }
-
     /// Keeps the first `entries`; what is cut off is wiped.
     pub(crate) fn truncate(&mut self, entries: usize) {
         match self {
@@ -79,6 +72,7 @@ impl Words {
     }
 
     /// Sets an entry to `word` modulo the lane's 2^32 or 2^64.
+    #[cfg(test)]
     pub(crate) fn set(&mut self, entry: usize, word: u64) {
         match self {
             Self::Narrow(lanes) => lanes[entry] = low(word),
@@ -146,7 +140,6 @@ mod tests {
             assert!(words.part(2..4).is_none());
             words.truncate(1);
             assert_eq!((words.len(), words.get(0)), (1, 0));
-            words.fill_zero();
         }
     }
 }

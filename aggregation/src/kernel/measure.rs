@@ -91,7 +91,7 @@ pub fn compare(
         let first_block = rng.next_u64() >> (rng.next_u32() % 64);
         let streams: Vec<Stream> =
             (0..=rng.next_u32() % 8).map(|_| any_stream(first_block, rng)).collect();
-        let bits = if rng.next_u32() % 2 == 0 { 32 } else { 63 };
+        let bits = if rng.next_u32().is_multiple_of(2) { 32 } else { 63 };
         let [row, oracle] = [kernel, Kernel::Portable].map(|kernel| {
             let mut row = Words::zero(entries, bits);
             add_streams(kernel, row.lanes(), first_block, &streams);
@@ -111,13 +111,14 @@ fn any_stream(first_block: u64, rng: &mut dyn CryptoRng) -> Stream {
     rng.fill_bytes(&mut key);
     rng.fill_bytes(&mut counter);
     let draw = rng.next_u32();
-    if draw % 2 == 0 {
+    if draw.is_multiple_of(2) {
         let before = u128::from(draw >> 14) + u128::from(first_block);
         // Of the high halves, all ones as often as any: then both halves wrap.
-        let high = if draw % 4 == 0 { 0 } else { u128::from_be_bytes(counter) >> 64 << 64 };
+        let high =
+            if draw.is_multiple_of(4) { 0 } else { u128::from_be_bytes(counter) >> 64 << 64 };
         counter = high.wrapping_sub(before).to_be_bytes();
     }
-    Stream::new(&key, counter, if draw >> 2 & 1 == 0 { Sign::Plus } else { Sign::Minus })
+    Stream::new(&key, counter, if draw & 4 == 0 { Sign::Plus } else { Sign::Minus })
 }
 
 /// Two rows of 32-bit words, to be added.
