@@ -81,7 +81,8 @@ fn field() {
         });
         let combine = each_us(&mut || assert!(sharing.combine()));
         println!(
-            "{t} of {holders}: split {split:.1} us, coefficients {find:.1} us, one holder for another {adapt:.1} us, combine {combine:.2} us"
+            "{t} of {holders}: split {split:.1} us, coefficients {find:.1} us, \
+             one holder for another {adapt:.1} us, combine {combine:.2} us"
         );
     }
 }

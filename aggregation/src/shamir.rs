@@ -191,6 +191,11 @@ mod tests {
 
     use super::*;
 
+    /// Four or five of nine participants.
+    fn holders() -> impl Strategy<Value = Vec<usize>> {
+        proptest::sample::subsequence((0..9).collect::<Vec<_>>(), 4..=5)
+    }
+
     proptest! {
         #[test]
         fn any_t_shares_give_the_secret_and_t_minus_1_do_not(
@@ -212,7 +217,7 @@ mod tests {
 
         #[test]
         fn a_combiner_adapts_to_any_holders(
-            sets in proptest::collection::vec(proptest::sample::subsequence((0..9).collect::<Vec<usize>>(), 4..=5), 1..8),
+            sets in proptest::collection::vec(holders(), 1..8),
         ) {
             let mut rng = ChaCha20Rng::seed_from_u64(11);
             let shares = split(&Secret::new([5; 32]), 4, 9, &mut rng);
