@@ -86,6 +86,7 @@ pub mod identity;
 mod indices;
 pub mod invitation;
 pub mod kernel;
+pub mod measure;
 mod message;
 pub mod noise;
 pub mod parameters;
