@@ -14,6 +14,8 @@ use koinon_proto::{Digest, SessionId, SiteId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::budget::Budget;
+
 /// Why a state cannot be resumed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -129,10 +131,12 @@ pub(crate) struct Durable {
     /// What was opened with this site's help.
     pub(crate) spent: BTreeSet<Opened>,
     pub(crate) active: Option<Active>,
+    /// What was spent in privacy.
+    pub(crate) budget: Budget,
 }
 
 /// The format this program writes, and the newest it reads.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// The most sessions a site remembers: some centuries of a round an hour.
 pub(crate) const SESSIONS_MAX: usize = 1 << 21;
@@ -144,7 +148,8 @@ impl Durable {
     /// The state of a site that has done nothing yet.
     pub(crate) fn new(site: SiteId, consortium_key: [u8; 32]) -> Self {
         let (sessions, spent) = (BTreeSet::new(), BTreeSet::new());
-        Self { site, consortium_key, roster: Vec::new(), sessions, spent, active: None }
+        let (active, budget) = (None, Budget::default());
+        Self { site, consortium_key, roster: Vec::new(), sessions, spent, active, budget }
     }
 
     /// The canonical bytes: magic, format (u16 LE), parts with their lengths, SHA-256 of all before.
@@ -178,6 +183,7 @@ impl Durable {
         if let Some(active) = &self.active {
             active.write(to);
         }
+        self.budget.write(to);
     }
 
     /// Reads what [`Durable::to_bytes`] wrote, for this site and consortium.
@@ -200,7 +206,7 @@ impl Durable {
         let (content, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
         let mut reader = Reader { rest: &content[head..] };
         // A file cut off anywhere also fails the checksum; its structure says which of the two it is.
-        let read = Self::read(&mut reader);
+        let read = Self::read(&mut reader, found);
         if Digest::of(content).as_bytes() != checksum {
             let cut = matches!(read, Err(StateError::Truncated { .. }));
             let bytes = bytes.len();
@@ -216,7 +222,7 @@ impl Durable {
         Ok(state)
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, StateError> {
+    fn read(from: &mut Reader<'_>, format: u16) -> Result<Self, StateError> {
         let site = String::from_utf8(from.bytes()?.to_vec()).ok();
         let site = site.and_then(|name| SiteId::new(name).ok());
         let site = site.ok_or(StateError::Invalid("site"))?;
@@ -235,7 +241,9 @@ impl Durable {
             1 => Some(Active::read(from)?),
             _ => return Err(StateError::Invalid("active")),
         };
-        Ok(Self { site, consortium_key, roster, sessions, spent, active })
+        // The first format knew no privacy.
+        let budget = if format < 2 { Budget::default() } else { Budget::read(from)? };
+        Ok(Self { site, consortium_key, roster, sessions, spent, active, budget })
     }
 }
 
@@ -280,21 +288,28 @@ impl Active {
     }
 }
 
-struct Writer {
+pub(crate) struct Writer {
     out: Zeroizing<Vec<u8>>,
     length: usize,
     keep: bool,
 }
 
 impl Writer {
-    fn raw(&mut self, bytes: &[u8]) {
+    #[cfg(test)]
+    pub(crate) fn written(write: impl FnOnce(&mut Self)) -> Vec<u8> {
+        let mut to = Self { out: Zeroizing::new(Vec::new()), length: 0, keep: true };
+        write(&mut to);
+        to.out.to_vec()
+    }
+
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
         if self.keep {
             self.out.extend_from_slice(bytes);
         }
     }
 
-    fn count(&mut self, count: usize) {
+    pub(crate) fn count(&mut self, count: usize) {
         self.raw(&(count as u64).to_le_bytes());
     }
 
@@ -304,11 +319,16 @@ impl Writer {
     }
 }
 
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
+    #[cfg(test)]
+    pub(crate) fn new(rest: &'a [u8]) -> Self {
+        Self { rest }
+    }
+
     fn take(&mut self, length: usize) -> Result<&'a [u8], StateError> {
         let truncated = StateError::Truncated { bytes: 0 };
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(truncated)?;
@@ -316,16 +336,16 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], StateError> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], StateError> {
         Ok(self.take(N)?.try_into().expect("take gives exactly N bytes"))
     }
 
-    fn byte(&mut self) -> Result<u8, StateError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, StateError> {
         Ok(self.take(1)?[0])
     }
 
     /// A count of things that are each at least a byte long, so that it is bounded by what is there.
-    fn count(&mut self) -> Result<usize, StateError> {
+    pub(crate) fn count(&mut self) -> Result<usize, StateError> {
         let count = u64::from_le_bytes(self.array()?);
         usize::try_from(count)
             .ok()
@@ -381,6 +401,18 @@ mod tests {
     }
 
     #[test]
+    fn a_state_of_the_first_format_has_spent_nothing() {
+        let state = full();
+        let mut bytes = state.to_bytes().to_vec();
+        bytes.truncate(bytes.len() - CHECKSUM_BYTES - 8);
+        bytes[MAGIC.len()] = 1;
+        let checksum = Digest::of(&bytes);
+        bytes.extend_from_slice(checksum.as_bytes());
+        let read = Durable::from_bytes(&bytes, &site(), &[9; 32]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(*read.to_bytes(), *state.to_bytes());
+    }
+
+    #[test]
     fn a_file_cut_off_anywhere_is_said_to_be_cut_off() {
         let bytes = full().to_bytes();
         for length in 0..bytes.len() {
@@ -412,9 +444,9 @@ mod tests {
         let error = Durable::from_bytes(&bytes, &other, &[9; 32]).err().unwrap();
         assert!(matches!(error, StateError::OtherSite { .. }));
         assert!(Durable::from_bytes(&bytes, &site(), &[8; 32]).is_err());
-        bytes[MAGIC.len()] = 2;
+        bytes[MAGIC.len()] = 3;
         let error = Durable::from_bytes(&bytes, &site(), &[9; 32]).err().unwrap();
-        assert_eq!(error, StateError::Newer { found: 2 });
+        assert_eq!(error, StateError::Newer { found: 3 });
         assert_eq!(
             Durable::from_bytes(&[b'x'; 100], &site(), &[9; 32]).err(),
             Some(StateError::Foreign)

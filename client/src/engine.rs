@@ -8,7 +8,7 @@
 use koinon_model::contribution::{Contribution, RoundKind};
 use koinon_model::dataset::Dataset;
 use koinon_model::digest::Digest;
-use koinon_model::engine::{self, Engine, EngineError, TrainOptions};
+use koinon_model::engine::{self, Engine, EngineError, Picked, RowSum, TrainOptions};
 use koinon_model::features::prepare::{ImputationReport, prepare};
 use koinon_model::features::statistics::local_statistics;
 use koinon_model::features::table::Table;
@@ -17,7 +17,11 @@ use koinon_model::loss::TrainData;
 use koinon_model::metrics::evaluation::EvaluationSums;
 use koinon_model::params::Params;
 use koinon_model::plan::TrainingPlan;
+use koinon_model::sampling::Records;
 use koinon_model::spec::CheckedSpec;
+use koinon_proto::task::{Privacy, PrivacyUnit};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
 
 use crate::algorithm::{Fit, chosen};
 use crate::report::Figures;
@@ -39,6 +43,8 @@ struct Rows {
     key: (Digest, Digest),
     training: Dataset,
     validation: Dataset,
+    /// Whose rows the training rows are.
+    records: Records,
     report: ImputationReport,
 }
 
@@ -70,7 +76,8 @@ impl SiteTrainer {
             let prepared = prepare(&table, plan, fitted).map_err(data)?;
             let (training, validation) = prepared.dataset.split(plan.split().validation);
             let report = prepared.report;
-            self.prepared = Some(Rows { key, training, validation, report });
+            let records = Records::new(training.keys());
+            self.prepared = Some(Rows { key, training, validation, records, report });
         }
         Ok(self.prepared.as_ref().expect("they were just prepared"))
     }
@@ -95,6 +102,9 @@ impl SiteTrainer {
         let rows = self.rows(job)?;
         if rows.training.rows() == 0 {
             return Err(WorkError::NoRows);
+        }
+        if let Some(privacy) = &job.manifest.privacy {
+            return private(rows, job, plan, privacy, stop);
         }
         let validation = evaluate(spec, params, &rows.validation)?;
         let mut fit = |plan: &TrainingPlan| fit(&rows.training, job, plan, stop);
@@ -158,6 +168,54 @@ fn fit(
     Ok(Fit { delta: outcome.delta, loss: outcome.mean_loss })
 }
 
+/// A round under differential privacy: the update and nothing else, not even figures.
+fn private(
+    rows: &Rows,
+    job: &Job,
+    plan: &TrainingPlan,
+    privacy: &Privacy,
+    stop: &dyn Fn() -> bool,
+) -> Result<Work, WorkError> {
+    let mut figures = figures(rows, &EvaluationSums::new());
+    let update = match privacy.unit {
+        PrivacyUnit::Record => {
+            let sum = one_step(rows, job, plan, privacy, stop)?;
+            figures.rows_clipped = Some((sum.rows, sum.clipped));
+            sum.gradient.iter().map(|slope| -slope).collect()
+        }
+        PrivacyUnit::Site => {
+            let mut fit = |plan: &TrainingPlan| fit(&rows.training, job, plan, stop);
+            let Fit { delta, loss } = chosen(&job.manifest.algorithm).update(plan, &mut fit)?;
+            figures.loss = Some(loss);
+            delta.values().iter().map(|&value| f64::from(value)).collect()
+        }
+    };
+    Ok(Work { contribution: Contribution::private(update), figures })
+}
+
+/// The clipped gradients of rows that are drawn in secret.
+fn one_step(
+    rows: &Rows,
+    job: &Job,
+    plan: &TrainingPlan,
+    privacy: &Privacy,
+    stop: &dyn Fn() -> bool,
+) -> Result<RowSum, WorkError> {
+    let (spec, params) = model(job)?;
+    let draw = job.draw.as_ref();
+    let draw = draw.ok_or(WorkError::Engine("the job brings no entropy for the draw".into()))?;
+    let mut rng = ChaCha20Rng::from_seed(**draw);
+    let drawn = &mut rows.records.draw(privacy.sampling_rate, &mut rng);
+    let data = TrainData {
+        x: rows.training.x(),
+        y: rows.training.y(),
+        weights: Some(rows.training.weights()),
+    };
+    let mut picked = Picked { rows: drawn, clip: privacy.clip(&job.manifest.encoding), stop };
+    let sum = engine::clipped_sum(spec, params, &data, plan, &mut picked).map_err(engine_error)?;
+    if sum.stopped { Err(WorkError::Stopped) } else { Ok(sum) }
+}
+
 /// Validation sums of a version on the site's own rows; empty where there are none.
 fn evaluate(
     spec: &CheckedSpec,
@@ -186,6 +244,7 @@ fn figures(rows: &Rows, validation: &EvaluationSums) -> Figures {
         rows_validation: rows.validation.rows() as u64,
         loss: None,
         validation_loss: measured.map(|figures| figures.loss),
+        rows_clipped: None,
         imputation: Some(rows.report.clone()),
     }
 }

@@ -89,6 +89,14 @@ codes! {
         SessionLeft = "session_left", "this session was left before and is never entered again";
         /// The state holds as many sessions as it can.
         StateFull = "state_full", "the site remembers as many sessions as it can";
+        /// The policy asks for differential privacy, and the task has none.
+        PrivacyRequired = "privacy_required", "the policy permits only tasks with differential privacy";
+        /// Epsilon, delta or the unit promise less than the policy asks for.
+        PrivacyTooWeak = "privacy_too_weak", "the task's epsilon, delta or unit promises less than the policy asks for";
+        /// The noise does not keep what the manifest says, or something would be opened without noise.
+        PrivacyUnsound = "privacy_unsound", "the task's noise does not keep the epsilon it states";
+        /// The task, or this site over its life, has spent what it may.
+        PrivacySpent = "privacy_spent", "what this site may spend in privacy is spent";
         /// The cut is not among the permitted ones.
         CutForbidden = "cut_forbidden", "the policy does not permit this cut of this model";
     }

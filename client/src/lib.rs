@@ -16,6 +16,7 @@
 //! only dial out), code that comes from outside, and any decision by the coordinator's clock.
 
 pub mod algorithm;
+pub mod budget;
 pub mod durable;
 pub mod egress;
 #[cfg(feature = "engine")]

@@ -39,6 +39,7 @@ mod link;
 mod note;
 mod offers;
 mod phase;
+mod private;
 mod reporting;
 mod resume;
 mod revealing;

@@ -18,7 +18,7 @@
 use std::collections::BTreeSet;
 
 use koinon_proto::nearest::toml_error;
-use koinon_proto::task::{TaskKind, TaskManifest};
+use koinon_proto::task::{PrivacyUnit, TaskKind, TaskManifest};
 use koinon_proto::{Digest, limits};
 use serde::Deserialize;
 use thiserror::Error;
@@ -39,6 +39,8 @@ pub struct Policy {
     pub approvals: Approvals,
     /// What a task may ask for.
     pub tasks: TaskPolicy,
+    /// What a task may tell of one record or of this site, and all tasks together.
+    pub privacy: PrivacyPolicy,
     /// Where models may be cut for split inference; none when empty.
     pub split: Vec<CutPolicy>,
 }
@@ -97,6 +99,25 @@ pub struct TaskPolicy {
     pub frac_bits_max: i8,
     /// Most bytes that leave for one session, all its messages together.
     pub round_bytes_max: u64,
+}
+
+/// What a task may tell of one record or of this site, and all tasks together.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrivacyPolicy {
+    /// Whether only training under differential privacy is done, and nothing else.
+    pub require: bool,
+    /// The unit in which this site counts: `record` takes part in private tasks of either unit, `site`
+    /// only in those that hide the whole site.
+    pub unit: PrivacyUnit,
+    /// The largest epsilon of one task, in the task's unit.
+    pub epsilon_max: f64,
+    /// The largest delta of one task.
+    pub delta_max: f64,
+    /// The largest epsilon of all tasks together, over this site's life, in the unit above.
+    pub epsilon_total: f64,
+    /// The delta at which that total is counted.
+    pub delta_total: f64,
 }
 
 /// A kind of task, as the policy names it.
@@ -163,6 +184,32 @@ impl Default for TaskPolicy {
     }
 }
 
+impl Default for PrivacyPolicy {
+    fn default() -> Self {
+        Self {
+            require: false,
+            unit: PrivacyUnit::Record,
+            epsilon_max: 10.0,
+            delta_max: 1e-3,
+            epsilon_total: 20.0,
+            delta_total: 1e-4,
+        }
+    }
+}
+
+impl PrivacyPolicy {
+    /// What the manifest says is within this policy; whether it is true is seen with the model.
+    fn check_task(&self, manifest: &TaskManifest) -> Result<(), Refusal> {
+        let Some(privacy) = &manifest.privacy else {
+            return if self.require { Err(Refusal::PrivacyRequired) } else { Ok(()) };
+        };
+        let within = privacy.epsilon <= self.epsilon_max
+            && privacy.delta <= self.delta_max
+            && privacy.unit >= self.unit;
+        if within { Ok(()) } else { Err(Refusal::PrivacyTooWeak) }
+    }
+}
+
 impl Policy {
     /// The commented file that a site begins with. It says the same as an empty file.
     #[must_use]
@@ -196,6 +243,13 @@ impl Policy {
         if !positive(self.tasks.update_bound_max) {
             return range("tasks.update_bound_max", "a number above 0");
         }
+        if !positive(self.privacy.epsilon_max) || !positive(self.privacy.epsilon_total) {
+            return range("privacy.epsilon_max and epsilon_total", "numbers above 0");
+        }
+        let small = |delta: f64| delta > 0.0 && delta < 1.0;
+        if !small(self.privacy.delta_max) || !small(self.privacy.delta_total) {
+            return range("privacy.delta_max and delta_total", "above 0 and below 1");
+        }
         if self.split.iter().any(|cut| cut.cuts.contains(&0)) {
             return range("split.cuts", "positions from 1; a cut at 0 would send the raw input");
         }
@@ -227,7 +281,8 @@ impl Policy {
         let within = |value: f64, limit: f64| value <= limit;
         refuse(!within(encoding.clip_l2, tasks.clip_l2_max), Refusal::BoundTooLarge)?;
         refuse(!within(encoding.update_bound, tasks.update_bound_max), Refusal::BoundTooLarge)?;
-        refuse(encoding.frac_bits > tasks.frac_bits_max, Refusal::TooManyBits)
+        refuse(encoding.frac_bits > tasks.frac_bits_max, Refusal::TooManyBits)?;
+        self.privacy.check_task(manifest)
     }
 
     /// Whether a model may be cut at `position`: by its spec's digest or by its version's.
@@ -277,6 +332,13 @@ const KEYS: &[&str] = &[
     "update_bound_max",
     "frac_bits_max",
     "round_bytes_max",
+    "privacy",
+    "require",
+    "unit",
+    "epsilon_max",
+    "delta_max",
+    "epsilon_total",
+    "delta_total",
     "split",
     "model",
     "cuts",
@@ -315,6 +377,18 @@ frac_bits_max = 24
 # The most bytes that leave for one round.
 round_bytes_max = 67108864
 
+[privacy]
+# true: this site takes part in nothing but training under differential privacy.
+require = false
+# Whose presence is to be hidden: "record" (one row, or one group's rows), or "site".
+unit = "record"
+# The most that one task may tell, by its own statement, which this site computes again.
+epsilon_max = 10.0
+delta_max = 0.001
+# The most that all private tasks together may tell, over this site's life, at this delta.
+epsilon_total = 20.0
+delta_total = 0.0001
+
 # Where a model may be cut for split inference: the nodes before the position run here, what crosses
 # the cut leaves. Without an entry nothing leaves and inference is local. `model` is the digest of the
 # model's spec, or of one version to permit that version alone.
@@ -345,6 +419,9 @@ mod tests {
             ("[tasks]\nclip_l2_max = -1.0\n", "clip_l2_max"),
             ("[tasks]\nkinds = [\"train\", \"steal\"]\n", "line 2"),
             ("[protocol]\nmin_version = 99\n", "min_version"),
+            ("[privacy]\nepsilon_total = nan\n", "epsilon_total"),
+            ("[privacy]\ndelta_max = 0.0\n", "delta_max"),
+            ("[privacy]\nunit = \"row\"\n", "line 2"),
             ("[approvals]\napproved = [\"abc\"]\n", "line 2"),
             (
                 "[[split]]\nmodel = \"00000000000000000000000000000000000000000000000000000000000000ff\"\ncuts = [0]\n",

@@ -22,6 +22,8 @@ pub struct Figures {
     pub loss: Option<f64>,
     /// Mean validation loss of the received version, on this site's rows alone.
     pub validation_loss: Option<f64>,
+    /// Rows drawn for a step of record-level privacy, and how many of them were clipped.
+    pub rows_clipped: Option<(u64, u64)>,
     /// What was missing, clamped or dropped when the rows were prepared.
     pub imputation: Option<ImputationReport>,
 }
@@ -53,6 +55,9 @@ impl fmt::Display for SiteReport<'_> {
         write!(f, " {rows_training} training rows, {rows_validation} validation rows")?;
         if let Some(loss) = self.figures.loss {
             write!(f, ", training loss {loss:.4}")?;
+        }
+        if let Some((drawn, clipped)) = self.figures.rows_clipped {
+            write!(f, ", {drawn} drawn in secret, {clipped} of them clipped")?;
         }
         if let Some(loss) = self.figures.validation_loss {
             write!(f, ", validation loss here {loss:.4}")?;

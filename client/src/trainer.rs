@@ -41,6 +41,7 @@ use koinon_model::spec::CheckedSpec;
 use koinon_proto::{Digest, Millis, SessionId, SiteId, TaskManifest};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::report::Figures;
 
@@ -71,6 +72,9 @@ pub struct Job {
     pub fitted: Option<Arc<FittedFeatures>>,
     /// Seed of all local randomness: see [`job_seed`].
     pub seed: u64,
+    /// Seed of the secret draw of rows, for a step of record-level privacy: from the site's own
+    /// entropy, never from a plan, and another one whenever the job is done again.
+    pub draw: Option<Zeroizing<[u8; 32]>>,
     /// What was left of the round's budget when the site was invited, for trainers that can hurry.
     pub budget_ms: Millis,
 }
@@ -124,7 +128,9 @@ pub trait Trainer {
     /// [`WorkError::Stopped`] once it says true.
     ///
     /// The same job must give the same contribution: after a crash between two steps of a session
-    /// the participant asks for it again.
+    /// the participant asks for it again. A task with privacy ([`TaskManifest::privacy`]) sums nothing
+    /// but the update; for the unit record that is the negated sum of clipped gradients of rows drawn
+    /// with `draw`, and the guarantee rests on the trainer clipping every row.
     ///
     /// # Errors
     /// [`WorkError`]; the site reports its code and sits out the round.

@@ -12,6 +12,7 @@
 
 mod declines;
 pub(crate) mod material;
+mod private;
 pub(crate) mod view;
 
 use std::collections::BTreeSet;
@@ -170,13 +171,16 @@ impl Task {
 
     /// The kind and number of the round that is due; none when all are done.
     fn ahead(&self) -> Option<(Kind, u32)> {
+        // A private task has features that need no fitting and measures nothing on rows: each opened sum
+        // is a noised update.
+        let private = self.manifest.privacy.is_some();
         if self.fitted.is_none() {
             return Some((Kind::Statistics, 0));
         }
         let training = self.trained < self.manifest.rounds && self.stopped.is_none();
         match self.manifest.kind {
             TaskKind::Train if training => Some((Kind::Train, self.trained + 1)),
-            TaskKind::Train | TaskKind::Evaluate if !self.evaluated => {
+            TaskKind::Train | TaskKind::Evaluate if !self.evaluated && !private => {
                 Some((Kind::Evaluate, self.trained + 1))
             }
             _ => None,

@@ -93,6 +93,7 @@ attempts_max = 3
         training: Some(Arc::new(training.unwrap())),
         fitted: fitted.map(Arc::new),
         seed: job_seed(7, 1, &SiteId::new("site").unwrap()),
+        draw: None,
         budget_ms: 1_000,
     }
 }

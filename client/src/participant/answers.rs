@@ -11,6 +11,7 @@ use prost::Message as _;
 use zeroize::Zeroizing;
 
 use super::phase::Round;
+use super::private;
 use super::{Effect, Ending, Note, Participant, Phase, Turn};
 use crate::durable::{Active, Answered, Opened, Question};
 use crate::error::{Fault, Refusal};
@@ -82,6 +83,13 @@ impl Participant {
         active.secret = secret;
         let before = active.answered.insert(question, Answered { asked, reply: reply.clone() });
         assert!(before.is_none(), "each question of a session is answered once");
+        if question == Question::Inbox
+            && let Some(round) = self.phase.round()
+            && let Some(mechanism) = private::mechanism(round)
+        {
+            // The masked update follows this answer: what it costs is written down with it.
+            self.durable.budget.spend(round.session, round.task, mechanism);
+        }
         self.persist(turn);
         self.post_body(turn, reply);
     }

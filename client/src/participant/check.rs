@@ -21,6 +21,8 @@ use koinon_proto::{Digest, SiteId, TaskManifest, context, wire};
 
 use super::offers::permitted;
 use super::phase::Round;
+use super::private;
+use crate::budget;
 use crate::durable::{Durable, Opened, SESSIONS_MAX};
 use crate::error::Refusal;
 use crate::policy::Policy;
@@ -67,6 +69,7 @@ pub(super) fn invitation(
     refuse(plan.protocol_version() < policy.protocol.min_version, Refusal::ProtocolTooOld)?;
     refuse(roster != Some(Digest(plan.roster)), Refusal::RosterMismatch)?;
     refuse(!kind_fits(round), Refusal::PlanInvalid)?;
+    private::affordable(round, policy, &durable.budget)?;
     refuse(plan.n_min < round.floor(policy.cohort.min), Refusal::CohortTooSmall)?;
     let bound = context(
         &round.task,
@@ -96,6 +99,10 @@ fn kind_fits(round: &Round) -> bool {
     let number = round.invite.round;
     let rounds = round.manifest.rounds;
     let has_version = round.version.is_some();
+    // A private task opens noised updates and nothing else.
+    if round.manifest.privacy.is_some() && round.kind != RoundKind::Train {
+        return false;
+    }
     match (round.manifest.kind, round.kind) {
         // Round 0 fits the features; it may be the only round of its kind.
         (TaskKind::Train | TaskKind::Evaluate, RoundKind::Statistics) => {
@@ -126,6 +133,7 @@ pub(super) fn content(
     if encoding != round.plan.encoding && !weak(Weakness::AnyEncoding) {
         return Err(Refusal::EncodingMismatch);
     }
+    private::sound(round, &job)?;
     // By content: the same parameters or feature plan under another file's name, or in another task,
     // are the same.
     let (over, refusal) = match (&job.params, round.kind) {
@@ -134,7 +142,8 @@ pub(super) fn content(
         (None, _) => return Err(Refusal::PlanInvalid),
     };
     let opened = (kind_byte(round.kind), Digest(over));
-    let figures_again = !withholds_figures(round) && figures_opened(durable, opened.1);
+    let figures = round.manifest.privacy.is_none() && !withholds_figures(round);
+    let figures_again = figures && figures_opened(durable, opened.1);
     if (figures_again || durable.spent.contains(&opened)) && !weak(Weakness::Respent) {
         return Err(refusal);
     }
@@ -153,7 +162,11 @@ fn figures_opened(durable: &Durable, params: Digest) -> bool {
 /// only those sites left their figures out, the sum would be the figures of the others, or of one.
 pub(super) fn withholds_figures(round: &Round) -> bool {
     let given = !matches!(round.manifest.init_from, InitFrom::Fresh { .. });
-    given && round.kind == RoundKind::Train && round.invite.round == 1
+    // A private round sums no figures that could be withheld.
+    given
+        && round.manifest.privacy.is_none()
+        && round.kind == RoundKind::Train
+        && round.invite.round == 1
 }
 
 fn job(round: &Round, blobs: &BTreeMap<Digest, &[u8]>, site: &SiteId) -> Result<Job, Refusal> {
@@ -199,6 +212,7 @@ fn job(round: &Round, blobs: &BTreeMap<Digest, &[u8]>, site: &SiteId) -> Result<
         params: params.map(Arc::new),
         fitted,
         seed: job_seed(manifest.seed, round.invite.round, site),
+        draw: None,
         budget_ms: round.invite.budget_ms,
     })
 }
@@ -226,6 +240,7 @@ fn encoding(job: &Job) -> Result<EncodingPlan, Refusal> {
         update_bound: choice.update_bound,
         frac_bits: choice.frac_bits,
         rows_max: choice.rows_max,
+        private: job.manifest.privacy.is_some(),
     };
     let field = |field: FieldSpec| Field {
         name: field.name,
@@ -237,8 +252,11 @@ fn encoding(job: &Job) -> Result<EncodingPlan, Refusal> {
     let fields = fields(job.kind, trainable, &job.features, &chosen).into_iter().map(field);
     let clip = (job.kind == RoundKind::Train).then_some(choice.clip_l2);
     let n_max = u32::from(job.manifest.cohort.max);
-    EncodingPlan::new(fields.collect(), clip, n_max, choice.rows_max)
-        .map_err(|_| Refusal::PlanInvalid)
+    let plan = EncodingPlan::new(fields.collect(), clip, n_max, choice.rows_max)
+        .map_err(|_| Refusal::PlanInvalid)?;
+    let Some(mechanism) = budget::mechanism(&job.manifest, trainable) else { return Ok(plan) };
+    let share = mechanism.share().map_err(|_| Refusal::PrivacyUnsound)?;
+    plan.with_noise(share).map_err(|_| Refusal::PlanInvalid)
 }
 
 fn kind_of(invite: &wire::Invite) -> Result<RoundKind, Refusal> {

@@ -11,6 +11,7 @@ use prost::Message as _;
 use super::check::{self, Task};
 use super::gather::Gather;
 use super::phase::Round;
+use super::private;
 use super::training::Training;
 use super::{Effect, Ending, Note, Participant, Phase, Turn};
 use crate::durable::Question;
@@ -77,7 +78,8 @@ impl Participant {
         let Phase::Invited(Invited { round, gather }) = &self.phase else { return };
         let Some(blobs) = gather.blobs() else { return };
         match check::content(round, &blobs, &self.setup.site, &self.durable) {
-            Ok((job, opens)) => {
+            Ok((mut job, opens)) => {
+                private::draw(&mut job, turn.rng);
                 let Phase::Invited(phase) = std::mem::replace(&mut self.phase, Phase::Idle) else {
                     unreachable!("the phase was just looked at");
                 };

@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use super::gather::Gather;
 use super::phase::Round;
+use super::private;
 use super::reporting::Reporting;
 use super::{Effect, Note, Participant, Phase, Turn, check};
 use crate::durable::Question;
@@ -187,7 +188,8 @@ impl Participant {
         };
         let Some(blobs) = gather.blobs() else { return };
         match check::content(round, &blobs, &self.setup.site, &self.durable) {
-            Ok((job, _)) => {
+            Ok((mut job, _)) => {
+                private::draw(&mut job, turn.rng);
                 if let Phase::Sharing(phase) = &mut self.phase {
                     (phase.gather, phase.working) = (None, true);
                 }

@@ -581,6 +581,7 @@ pub(crate) fn contribution(job: &Job) -> Contribution {
         update_bound: choice.update_bound,
         frac_bits: choice.frac_bits,
         rows_max: choice.rows_max,
+        private: false,
     };
     let trainable = job.spec.as_ref().map_or(0, |spec| spec.layout().trainable());
     let value = 0.25 + (job.seed % 100) as f64 / 1000.0;

@@ -106,9 +106,11 @@ impl Coordinator {
         let (material, fresh) = Material::read(&manifest, None, &find)?;
         self.check_encodings(&manifest, &material)?;
         let (version, fitted) = self.start_of(&manifest, fresh.as_deref())?;
+        let public = material.public_features();
+        let fitted = public.as_deref().map(Digest::of).or(fitted);
         let mine = named(&manifest).into_iter();
         out.blobs.extend(mine.filter_map(|digest| blobs.remove_entry(&digest)));
-        out.blobs.extend(fresh.map(|bytes| (Digest::of(&bytes), bytes)));
+        out.blobs.extend(fresh.into_iter().chain(public).map(|bytes| (Digest::of(&bytes), bytes)));
         let offer = [bytes.clone()];
         self.decide(out, Change::TaskSubmitted { manifest: bytes.into(), version, fitted });
         self.materials.insert(digest, material);
@@ -134,6 +136,7 @@ impl Coordinator {
         let kinds: &[Kind] = match manifest.kind {
             TaskKind::Statistics => &[Kind::Statistics],
             TaskKind::Evaluate => &[Kind::Statistics, Kind::Evaluate],
+            TaskKind::Train if manifest.privacy.is_some() => &[Kind::Train],
             TaskKind::Train => &[Kind::Statistics, Kind::Train, Kind::Evaluate],
         };
         for kind in kinds {

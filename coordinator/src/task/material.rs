@@ -12,12 +12,13 @@ use koinon_model::features::statistics::stat_fields;
 use koinon_model::params::Params;
 use koinon_model::plan::TrainingPlan;
 use koinon_model::spec::{CheckedSpec, ModelSpec};
-use koinon_proto::task::InitFrom;
+use koinon_proto::task::{InitFrom, Privacy};
 use koinon_proto::{Digest, TaskManifest};
 
 use crate::event::{Rejection, codes};
 use crate::optimizer::Optimizer;
 use crate::round::Kind;
+use crate::task::private;
 
 /// Finds a blob by its digest.
 pub(crate) type Find<'a> = &'a dyn Fn(&Digest) -> Option<Vec<u8>>;
@@ -26,6 +27,7 @@ pub(crate) type Find<'a> = &'a dyn Fn(&Digest) -> Option<Vec<u8>>;
 pub(crate) struct Material {
     features: FeaturePlan,
     model: Option<Model>,
+    privacy: Option<Privacy>,
 }
 
 /// A model in training, or to be measured.
@@ -58,11 +60,12 @@ impl Material {
             .map_err(|error| bad("feature plan", error))?;
         if let Some(digest) = &manifest.training {
             TrainingPlan::from_json(&found(find, digest, "training plan")?)
-                .and_then(|plan| plan.check())
+                .and_then(|plan| plan.check().and_then(|()| private::check_plan(manifest, &plan)))
                 .map_err(|error| bad("training plan", error))?;
         }
+        let privacy = manifest.privacy;
         let Some(digest) = &manifest.model else {
-            return Ok((Self { features, model: None }, None));
+            return Ok((Self { features, model: None, privacy }, None));
         };
         let spec = ModelSpec::from_json(&found(find, digest, "model spec")?)
             .and_then(ModelSpec::check)
@@ -73,10 +76,17 @@ impl Material {
                 format!("the model takes {takes} numbers a row, the feature plan gives {gives}");
             return Err(Rejection::new(codes::BAD_BLOB, detail));
         }
+        private::check(manifest, spec.layout().trainable(), &features)?;
         let (params, fresh) = read_params(manifest, &spec, at.map(|(version, _)| version), find)?;
         let optimizer = read_optimizer(manifest, &spec, at.and_then(|(_, state)| state), find)?;
         let model = Some(Model { spec, params, optimizer });
-        Ok((Self { features, model }, fresh))
+        Ok((Self { features, model, privacy }, fresh))
+    }
+
+    /// The fitted features of a private task, which were fitted to nobody's rows.
+    pub(crate) fn public_features(&self) -> Option<Vec<u8>> {
+        let public = FittedFeatures::public(&self.features).filter(|_| self.privacy.is_some());
+        public.map(|fitted| fitted.canonical_bytes())
     }
 
     /// What a round of that kind sums, and how it is written.
@@ -89,11 +99,17 @@ impl Material {
         let parameters = self.model.as_ref().map_or(0, |model| model.spec.layout().trainable());
         let (update_bound, frac_bits, rows_max) =
             (choice.update_bound, choice.frac_bits, choice.rows_max);
-        let choice_of_fields = FieldChoice { update_bound, frac_bits, rows_max };
+        let private = manifest.privacy.is_some();
+        let choice_of_fields = FieldChoice { update_bound, frac_bits, rows_max, private };
         let fields = fields(kind.to_fields(), parameters, &self.features, &choice_of_fields);
         let clip_l2 = (kind == Kind::Train).then_some(choice.clip_l2);
         let fields = fields.into_iter().map(to_field).collect();
-        EncodingPlan::new(fields, clip_l2, u32::from(manifest.cohort.max), rows_max)
+        let plan = EncodingPlan::new(fields, clip_l2, u32::from(manifest.cohort.max), rows_max)?;
+        match private::mechanism(manifest, parameters).map(|mechanism| mechanism.share()) {
+            None => Ok(plan),
+            Some(Ok(share)) => plan.with_noise(share),
+            Some(Err(_)) => Err(PlanError::Range("the noise of a private task")),
+        }
     }
 
     /// Makes of an opened sum what the round was for. When that fails nothing has changed.
@@ -119,7 +135,7 @@ impl Material {
                 Ok(Settled { result, optimizer: None, blobs: vec![(result, bytes)] })
             }
             Kind::Train => {
-                let mean = sum.mean(koinon_aggregation::UPDATE).ok_or(codes::BAD_SUM)?;
+                let mean = private::mean(self.privacy.as_ref(), sum).ok_or(codes::BAD_SUM)?;
                 self.step(&mean)
             }
         }
