@@ -22,16 +22,17 @@
 //! Deliberately not here: clocks, sockets, files, and the site's policy. The caller decides whether
 //! a plan is acceptable before it calls [`advertise`], and passes its own floor.
 
+mod admission;
 mod advertised;
 mod keyed;
 mod masked;
 mod session;
 mod shared;
 
+pub(crate) use admission::{check_bundle, check_different, sparse_participants};
 pub use advertised::{Advertised, advertise};
-pub(crate) use advertised::{check_bundle, check_bundles};
 pub use keyed::Keyed;
 pub(crate) use keyed::pair_sign;
 pub use masked::{Masked, Revealed, Signed};
-pub(crate) use session::dealers_digest;
+pub(crate) use session::after_dealing;
 pub use shared::Shared;

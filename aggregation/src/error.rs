@@ -5,6 +5,7 @@
 
 use crate::codec::CodecError;
 use crate::encode::PlanError;
+use crate::parameters::ParameterError;
 
 /// A peer's message was not accepted; what was known before still holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +17,23 @@ pub enum Rejection {
     /// The plan's parts do not fit together.
     #[error("session plan refused: {0}")]
     Plan(#[from] PlanError),
+    /// The plan's graph, threshold, committee or quorum are too weak for those who take part.
+    #[error("session parameters refused: {0}")]
+    Parameters(#[from] ParameterError),
+    /// What a participant is told does not prove what it says.
+    #[error("the proof that {site:?} takes part, with these keys, does not hold")]
+    BadProof {
+        /// Whose bundle it is.
+        site: String,
+    },
+    /// A notice that shows other bundles than those of the receiver and its neighbours.
+    #[error("the notice is not of this participant and its neighbours: {site:?} is {what}")]
+    WrongNeighbours {
+        /// Who is missing or too much.
+        site: String,
+        /// Which of the two.
+        what: &'static str,
+    },
     /// A message of another session, plan, set of participants or set of dealers.
     #[error("{what} of {site:?} belongs to another session or to other terms")]
     WrongSession {
@@ -125,6 +143,9 @@ impl Rejection {
         match self {
             Self::Malformed(_) => "malformed",
             Self::Plan(_) => "bad_plan",
+            Self::Parameters(error) => error.code(),
+            Self::BadProof { .. } => "bad_proof",
+            Self::WrongNeighbours { .. } => "wrong_neighbours",
             Self::WrongSession { .. } => "wrong_session",
             Self::UnknownSite { .. } => "unknown_site",
             Self::UnknownIndex { .. } => "unknown_index",
@@ -149,6 +170,8 @@ impl Rejection {
         match self {
             Self::WrongSession { site, .. }
             | Self::UnknownSite { site }
+            | Self::BadProof { site }
+            | Self::WrongNeighbours { site, .. }
             | Self::BadSignature { site, .. }
             | Self::BadKey { site }
             | Self::Duplicate { site }

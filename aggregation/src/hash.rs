@@ -11,13 +11,29 @@ pub type Digest = [u8; 32];
 /// SHA-256 over the label's length (one byte), the label and the parts, one after the other. The
 /// parts of one label have fixed lengths or carry them, so no two inputs share a string of bytes.
 pub(crate) fn hash(label: &str, parts: &[&[u8]]) -> Digest {
-    let mut sha = Sha256::new();
-    sha.update([u8::try_from(label.len()).expect("labels are short constants")]);
-    sha.update(label);
-    for part in parts {
-        sha.update(part);
+    let mut hasher = Hasher::new(label);
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.finish()
+}
+
+/// [`hash`] for parts that come one after the other.
+pub(crate) struct Hasher(Sha256);
+
+impl Hasher {
+    pub(crate) fn new(label: &str) -> Self {
+        let mut sha = Sha256::new();
+        sha.update([u8::try_from(label.len()).expect("labels are short constants")]);
+        sha.update(label);
+        Self(sha)
     }
-    sha.finalize().into()
+
+    pub(crate) fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        self.0.finalize().into()
+    }
 }
 
 /// HKDF-SHA256 (RFC 5869): the label is the salt, the parts in a row are the info.
@@ -29,7 +45,7 @@ pub(crate) fn derive<const N: usize>(
     let mut out = Zeroizing::new([0; N]);
     Hkdf::<Sha256>::new(Some(label.as_bytes()), secret)
         .expand_multi_info(parts, out.as_mut_slice())
-        .expect("at most 32 bytes are asked for, HKDF gives 8,160");
+        .expect("at most 64 bytes are asked for, HKDF gives 8,160");
     out
 }
 

@@ -87,6 +87,7 @@ mod indices;
 pub mod invitation;
 pub mod kernel;
 pub mod measure;
+mod merkle;
 mod message;
 pub mod noise;
 pub mod parameters;
@@ -102,6 +103,7 @@ mod server;
 mod shamir;
 pub mod signer;
 mod stream;
+mod topology;
 mod transcript;
 mod update;
 #[cfg(test)]
@@ -120,13 +122,14 @@ pub use message::reveal::Reveal;
 pub use message::shares::{Delivery, Shares};
 pub use message::survivors::SurvivorSignature;
 pub use message::{
-    BUNDLE_BYTES_MAX, DELIVERY_BYTES_MAX, REPORT_BYTES, REVEAL_BYTES_MAX, SHARES_BYTES_MAX,
-    SURVIVOR_SIGNATURE_BYTES, Signature,
+    BUNDLE_BYTES_MAX, DELIVERY_BYTES_MAX, NOTICE_BYTES_MAX, REPORT_BYTES, REVEAL_BYTES_MAX,
+    SHARES_BYTES_MAX, SURVIVOR_SIGNATURE_BYTES_MAX, Signature,
 };
 pub use participants::{COMPLETE_MAX, PARTICIPANTS_MAX, PARTICIPANTS_MIN};
-pub use plan::{PLAN_BYTES_MAX, PROTOCOL_VERSION, SessionPlan, Topology, threshold};
+pub use plan::{PLAN_BYTES_MAX, PROTOCOL_VERSION, SessionPlan, threshold};
 pub use ring::{BITS_MAX, packed_bytes, unpack};
 pub use server::{ServerSession, Step};
 pub use signer::{Members, Signer};
+pub use topology::Topology;
 pub use transcript::Transcript;
 pub use update::{Clipped, EncodeError, Encoded, Sum, Values};

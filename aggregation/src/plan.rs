@@ -8,7 +8,10 @@
 use crate::codec::{CodecError, Reader, Writer};
 use crate::encode::{EncodingPlan, PlanError};
 use crate::hash::{Digest, hash};
-use crate::participants::{COMPLETE_MAX, PARTICIPANTS_MIN};
+use crate::message::Agreed;
+use crate::parameters::{Assumptions, Sparse};
+use crate::participants::{COMPLETE_MAX, PARTICIPANTS_MAX, PARTICIPANTS_MIN};
+use crate::topology::{Topology, Version};
 
 /// The terms of one session.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,35 +31,41 @@ pub struct SessionPlan {
     pub topology: Topology,
 }
 
-/// Who holds shares of whose secrets, and with it the version of the protocol.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Topology {
-    /// Everybody shares with everybody: up to 64 sites, protocol version 1.
-    Complete,
-}
-
 impl SessionPlan {
     /// The version of the protocol that this plan is carried out with.
     #[must_use]
     pub fn protocol_version(&self) -> u32 {
-        match self.topology {
-            Topology::Complete => PROTOCOL_VERSION,
-        }
+        self.version().number()
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.topology.version()
+    }
+
+    /// The plan, as bundles are bound to it.
+    pub(crate) fn agreed(&self) -> Agreed {
+        Agreed { version: self.version(), digest: self.digest() }
     }
 
     /// The plan's digest, SHA-256 over its canonical bytes under a label.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        hash("koinon/1/plan", &[&self.to_bytes()])
+        let label = match self.version() {
+            Version::Complete => "koinon/1/plan",
+            Version::Sparse => "koinon/2/plan",
+        };
+        hash(label, &[&self.to_bytes()])
     }
 
     /// The canonical bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer::with_capacity(102 + self.encoding.bytes_max());
+        let mut out = Writer::with_capacity(114 + self.encoding.bytes_max());
         out.u32(self.protocol_version());
         out.bytes(&self.session).bytes(&self.context).bytes(&self.roster).u16(self.n_min);
+        if let Topology::Sparse(sparse) = &self.topology {
+            write_sparse(sparse, &mut out);
+        }
         self.encoding.write(&mut out);
         out.into_public()
     }
@@ -67,18 +76,15 @@ impl SessionPlan {
     /// If the bytes are not canonical, of another version, or not a permitted plan.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut from = Reader::new(bytes);
-        let protocol_version = from.u32("protocol version")?;
-        if protocol_version != PROTOCOL_VERSION {
-            return Err(CodecError::Version(protocol_version));
-        }
-        let plan = Self {
-            session: from.array("session")?,
-            context: from.array("context")?,
-            roster: from.array("roster")?,
-            n_min: from.u16("n_min")?,
-            encoding: EncodingPlan::read(&mut from)?,
-            topology: Topology::Complete,
+        let version = Version::from_number(from.u32("protocol version")?)?;
+        let (session, context) = (from.array("session")?, from.array("context")?);
+        let (roster, n_min) = (from.array("roster")?, from.u16("n_min")?);
+        let topology = match version {
+            Version::Complete => Topology::Complete,
+            Version::Sparse => Topology::Sparse(read_sparse(&mut from)?),
         };
+        let encoding = EncodingPlan::read(&mut from)?;
+        let plan = Self { session, context, roster, encoding, n_min, topology };
         from.end()?;
         plan.check().map_err(|_| CodecError::Value("n_min"))?;
         Ok(plan)
@@ -89,7 +95,11 @@ impl SessionPlan {
     /// # Errors
     /// [`PlanError::Range`] with the name of the part that does not.
     pub fn check(&self) -> Result<(), PlanError> {
-        if self.encoding.n_max() > COMPLETE_MAX as u32 {
+        let n_max = match self.topology {
+            Topology::Complete => COMPLETE_MAX,
+            Topology::Sparse(_) => PARTICIPANTS_MAX,
+        };
+        if u64::from(self.encoding.n_max()) > n_max as u64 {
             return Err(PlanError::Range("n_max"));
         }
         let n_min = usize::from(self.n_min);
@@ -99,6 +109,26 @@ impl SessionPlan {
         }
         Ok(())
     }
+}
+
+/// The graph's numbers, then what they assume.
+fn write_sparse(sparse: &Sparse, out: &mut Writer) {
+    let Sparse { degree, threshold, committee, quorum, assumptions } = sparse;
+    out.u16(*degree).u16(*threshold).u16(*committee).u16(*quorum);
+    out.u8(assumptions.colluding_percent).u8(assumptions.dropout_percent);
+    out.u8(assumptions.sigma).u8(assumptions.failure_bits);
+}
+
+fn read_sparse(from: &mut Reader<'_>) -> Result<Sparse, CodecError> {
+    let (degree, threshold) = (from.u16("degree")?, from.u16("threshold")?);
+    let (committee, quorum) = (from.u16("committee")?, from.u16("quorum")?);
+    let assumptions = Assumptions {
+        colluding_percent: from.u8("colluding_percent")?,
+        dropout_percent: from.u8("dropout_percent")?,
+        sigma: from.u8("sigma")?,
+        failure_bits: from.u8("failure_bits")?,
+    };
+    Ok(Sparse { degree, threshold, committee, quorum, assumptions })
 }
 
 /// How many of `n` participants must hold a share for a secret to be opened, and must sign a set of
@@ -115,8 +145,8 @@ pub fn threshold(n: usize) -> usize {
 /// More bytes than any plan takes: 255 fields of at most 79 bytes, and the rest.
 pub const PLAN_BYTES_MAX: usize = 1 << 15;
 
-/// The protocol version spoken here. It is in every plan and in every signed message.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// The newest protocol version spoken here; every plan and every signed message states its own.
+pub const PROTOCOL_VERSION: u32 = 2;
 
 #[cfg(test)]
 mod tests {

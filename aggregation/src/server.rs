@@ -10,45 +10,69 @@
 //! The session is a function of the messages it accepted, in any order within a step: to survive a
 //! crash, keep those bytes and give them again. Deliberately not here: deadlines, and who is asked.
 
+mod cohort;
 mod opening;
 
 use std::collections::BTreeMap;
 
-use crate::client::{check_bundle, check_bundles, dealers_digest};
+use cohort::Cohort;
+
+use crate::client::{after_dealing, check_bundle};
 use crate::error::{Erasure, Rejection};
 use crate::hash::Digest;
 use crate::indices::Indices;
+use crate::merkle::Tree;
+use crate::message::Agreed;
 use crate::message::bundle::Bundle;
 use crate::message::notice::Notice;
+use crate::message::opening::Place;
 use crate::message::report::{Report, update_digest};
 use crate::message::reveal::Reveal;
-use crate::message::shares::{Delivery, Place, Shares, Shown};
-use crate::message::survivors::SurvivorSignature;
-use crate::participants::{Participant, Participants};
-use crate::plan::{SessionPlan, threshold};
+use crate::message::shares::{Delivery, Shares};
+use crate::message::survivors::{SetName, SurvivorSignature};
+use crate::participants::Participant;
+use crate::plan::SessionPlan;
 use crate::planted::{Weakness, weak};
 use crate::ring::{add_packed, packed_bytes};
 use crate::signer::Members;
+use crate::topology::narrow;
 use crate::words::Words;
 
 /// A session as the coordinator sees it.
+///
+/// Beside the words of the sum it holds, for n participants with k holders of each one's shares,
+/// some 170 bytes · n · k in version 2: what is sealed, the commitments with their tree, and the
+/// shares that were revealed, each once.
 pub struct ServerSession {
     plan: SessionPlan,
-    plan_digest: Digest,
+    /// The plan, as bundles are bound to it.
+    offered: Agreed,
     step: Step,
-    bundles: BTreeMap<String, Bundle>,
-    participants: Option<Participants>,
-    shares: BTreeMap<usize, Shares>,
+    /// Of those who have offered to take part, before the participants are fixed.
+    bundles: BTreeMap<String, (Bundle, Participant)>,
+    cohort: Option<Cohort>,
+    shares: BTreeMap<usize, Dealt>,
     dealers: Indices,
-    digest: Digest,
+    /// What reports, survivor signatures and reveals are bound to.
+    agreed: Agreed,
     reports: BTreeMap<usize, Report>,
     /// The sum of the masked updates so far, modulo 2^bits.
     words: Words,
     survivors: Indices,
+    survivors_name: Option<SetName>,
     signatures: BTreeMap<usize, SurvivorSignature>,
     reveals: BTreeMap<usize, Reveal>,
-    /// By dealer, then by who revealed it: shares that opened their commitment.
-    shown: Vec<BTreeMap<usize, Shown>>,
+    /// By dealer: whose shares of its secret opened their commitment, as places among its holders.
+    good: Vec<Vec<u16>>,
+    /// How many dealers have fewer good shares than are needed.
+    n_short: usize,
+}
+
+/// What one dealer handed out.
+struct Dealt {
+    shares: Shares,
+    tree: Option<Tree>,
+    digest: Digest,
 }
 
 /// Which step a session is at: what it takes now.
@@ -63,6 +87,8 @@ pub enum Step {
     Reporting,
     /// Survivor signatures, and reveals once there is a quorum.
     Unmasking,
+    /// Nothing more: the sum was opened, and everything else given away with it.
+    Opened,
 }
 
 impl ServerSession {
@@ -73,21 +99,24 @@ impl ServerSession {
     pub fn new(plan: SessionPlan) -> Result<Self, Rejection> {
         plan.check()?;
         let words = Words::zero(plan.encoding.entries(), plan.encoding.bits());
+        let offered = plan.agreed();
         Ok(Self {
-            plan_digest: plan.digest(),
             plan,
+            offered,
             step: Step::Advertising,
             bundles: BTreeMap::new(),
-            participants: None,
+            cohort: None,
             shares: BTreeMap::new(),
             dealers: Indices::default(),
-            digest: [0; 32],
+            agreed: offered,
             reports: BTreeMap::new(),
             words,
             survivors: Indices::default(),
+            survivors_name: None,
             signatures: BTreeMap::new(),
             reveals: BTreeMap::new(),
-            shown: Vec::new(),
+            good: Vec::new(),
+            n_short: 0,
         })
     }
 
@@ -109,18 +138,25 @@ impl ServerSession {
     /// A [`Rejection`] if the bundle is not a member's, not for this plan, or a second, different
     /// one.
     pub fn add_bundle(&mut self, bundle: Bundle, members: &dyn Members) -> Result<(), Rejection> {
-        check_bundle(&self.plan_digest, &bundle, members)?;
-        if let Some(known) = self.bundles.get(bundle.site()) {
+        let site = check_bundle(&self.offered, &bundle, members)?;
+        if let Some(known) = self.bundle(bundle.site()) {
             return same(known, &bundle, bundle.site(), "bundle");
         }
         self.at(Step::Advertising, "bundle")?;
-        self.bundles.insert(bundle.site().to_owned(), bundle);
+        self.bundles.insert(site.name.clone(), (bundle, site));
         Ok(())
+    }
+
+    fn bundle(&self, site: &str) -> Option<&Bundle> {
+        match &self.cohort {
+            None => self.bundles.get(site).map(|(bundle, _)| bundle),
+            Some(cohort) => cohort.bundles.get(cohort.participants.index_of(site)?),
+        }
     }
 
     /// The sites whose bundles have come, in order.
     pub fn advertised(&self) -> impl Iterator<Item = &str> {
-        self.bundles.keys().map(String::as_str)
+        self.bundles.keys().map(String::as_str).chain(self.participants())
     }
 
     /// Ends advertising: those of `sites` take part. Their indices are their places in the ascending
@@ -128,7 +164,7 @@ impl ServerSession {
     ///
     /// # Errors
     /// A [`Rejection`] if a site has no bundle, or they are fewer than `n_min` or more than
-    /// `n_max`.
+    /// `n_max`, or the plan's graph is too weak for so many.
     pub fn fix_participants(
         &mut self,
         sites: &[&str],
@@ -137,19 +173,20 @@ impl ServerSession {
         self.at(Step::Advertising, "list of participants")?;
         let mut sites = sites.to_vec();
         sites.sort_unstable();
-        let bundles: Vec<Bundle> = sites
-            .iter()
-            .map(|&site| {
-                let unknown = || Rejection::UnknownSite { site: site.to_owned() };
-                self.bundles.get(site).cloned().ok_or_else(unknown)
-            })
-            .collect::<Result<_, _>>()?;
-        let need = usize::from(self.plan.n_min);
-        if bundles.len() < need {
-            return Err(Rejection::TooFew { what: "participants", have: bundles.len(), need });
-        }
-        self.participants = Some(check_bundles(&self.plan, &bundles, members)?);
-        self.bundles.retain(|site, _| sites.contains(&site.as_str()));
+        let known = sites.iter().map(|&name| {
+            let unknown = || Rejection::UnknownSite { site: name.to_owned() };
+            let (bundle, site) = self.bundles.get(name).ok_or_else(unknown)?;
+            // The bundle was verified when it came; whose key that was must not have changed.
+            if members.key_of(name) != Some(site.identity) {
+                return Err(unknown());
+            }
+            Ok((bundle.clone(), site.clone()))
+        });
+        let known = known.collect::<Result<Vec<_>, Rejection>>()?;
+        let cohort = Cohort::new(&self.plan, known.into_iter().unzip())?;
+        self.agreed = cohort.agreed;
+        self.cohort = Some(cohort);
+        self.bundles.clear();
         self.step = Step::Sharing;
         Ok(())
     }
@@ -160,40 +197,38 @@ impl ServerSession {
     /// # Errors
     /// A [`Rejection`] before the participants are fixed, and for anyone who is none.
     pub fn notice_for(&self, index: u16) -> Result<Notice, Rejection> {
-        self.participant(index, "request for the participants")?;
-        Ok(Notice { bundles: self.bundles.values().cloned().collect() })
+        let what = "request for the participants";
+        self.participant(index, what)?;
+        self.cohort(what).map(|cohort| cohort.notice(usize::from(index)))
     }
 
     /// The participants' names by index; none before they are fixed.
     pub fn participants(&self) -> impl Iterator<Item = &str> {
-        self.participants.iter().flat_map(Participants::iter).map(|p| p.name.as_str())
+        self.cohort.iter().flat_map(|cohort| cohort.participants.iter()).map(|p| &p.name[..])
     }
 
     /// The index of a participant.
     #[must_use]
     pub fn index_of(&self, site: &str) -> Option<u16> {
-        let index = self.participants.as_ref()?.index_of(site)?;
-        u16::try_from(index).ok()
+        self.cohort.as_ref()?.participants.index_of(site).map(narrow)
     }
 
-    /// How many good shares open a secret: [`threshold`] of the participants' number, 0 before they
-    /// are fixed.
+    /// How many good shares open a secret; 0 before the participants are fixed.
     #[must_use]
     pub fn threshold(&self) -> usize {
-        self.participants.as_ref().map_or(0, |p| threshold(p.len()))
+        self.cohort.as_ref().map_or(0, |cohort| cohort.rules().threshold)
     }
 
     /// The participants whose survivor signatures count, by index; none before they are fixed.
     #[must_use]
     pub fn signers(&self) -> Vec<u16> {
-        let n = self.participants.as_ref().map_or(0, Participants::len);
-        (0..n).filter_map(|index| u16::try_from(index).ok()).collect()
+        self.cohort.as_ref().map_or_else(Vec::new, |cohort| cohort.rules().signers.to_vec())
     }
 
     /// How many of the signers must sign a set of survivors; 0 before participants are fixed.
     #[must_use]
     pub fn signature_quorum(&self) -> usize {
-        self.threshold()
+        self.cohort.as_ref().map_or(0, |cohort| cohort.rules().quorum)
     }
 
     /// Takes a dealer's shares.
@@ -205,28 +240,28 @@ impl ServerSession {
         let what = "shares";
         let dealer = self.participant(shares.dealer(), what)?;
         let index = usize::from(shares.dealer());
-        let site = dealer.name.clone();
-        let participants = self.fixed();
+        let (site, cohort) = (|| dealer.name.clone(), self.cohort(what)?);
         let dealing = &shares.dealing;
-        let same_size = dealing.commitments.len() == participants.len();
-        if dealing.participants != *participants.digest() || !same_size {
-            return Err(Rejection::WrongSession { site, what });
+        let same_size = dealing.commitments.holders() == cohort.holders(index).len();
+        if dealing.agreed != cohort.agreed || !same_size {
+            return Err(Rejection::WrongSession { site: site(), what });
         }
         if !shares.is_signed_by(&dealer.identity) {
-            return Err(Rejection::BadSignature { site, what });
+            return Err(Rejection::BadSignature { site: site(), what });
         }
         if let Some(known) = self.shares.get(&index) {
-            return same(known, &shares, &site, what);
+            return same(&known.shares, &shares, &dealer.name, what);
         }
         self.at(Step::Sharing, what)?;
-        self.shares.insert(index, shares);
+        let (tree, digest) = (shares.tree(), dealing.digest());
+        self.shares.insert(index, Dealt { shares, tree, digest });
         Ok(())
     }
 
     /// The participants whose shares have come.
     #[must_use]
     pub fn dealt(&self) -> Vec<u16> {
-        indices(self.shares.keys()).to_vec()
+        self.shares.keys().map(|&index| narrow(index)).collect()
     }
 
     /// Ends sharing: those who dealt are the dealers, and each of them can have its inbox.
@@ -234,31 +269,36 @@ impl ServerSession {
     /// # Errors
     /// [`Rejection::TooFew`] if fewer than the threshold or `n_min` dealt; sharing goes on.
     pub fn fix_dealers(&mut self) -> Result<Vec<u16>, Rejection> {
-        self.at(Step::Sharing, "list of dealers")?;
+        let what = "list of dealers";
+        self.at(Step::Sharing, what)?;
         self.check_floor("dealers", self.shares.len())?;
-        self.dealers = indices(self.shares.keys());
-        let dealings: Vec<Digest> = self.shares.values().map(|s| s.dealing.digest()).collect();
-        let participants = *self.fixed().digest();
-        self.digest = dealers_digest(&participants, &self.dealers, dealings.iter());
+        self.dealers = self.shares.keys().copied().collect();
+        let dealings = self.shares.values().map(|dealt| &dealt.digest);
+        self.agreed = after_dealing(&self.cohort(what)?.agreed, &self.dealers, dealings);
         self.step = Step::Reporting;
         Ok(self.dealers.to_vec())
     }
 
-    /// What the dealer `index` receives of all the others, for
+    /// What the dealer `index` receives of those whose shares it holds, for
     /// [`Shared::receive`](crate::client::Shared::receive).
     ///
     /// # Errors
     /// A [`Rejection`] before the dealers are fixed, and for anyone who is not a dealer.
     pub fn inbox_for(&self, index: u16) -> Result<Vec<Delivery>, Rejection> {
         let what = "request for shares";
-        if self.step < Step::Reporting {
+        if !matches!(self.step, Step::Reporting | Step::Unmasking) {
             return Err(Rejection::OutOfTurn { what });
         }
-        let receiver = usize::from(index);
+        let (receiver, cohort) = (usize::from(index), self.cohort(what)?);
         if !self.dealers.contains(receiver) {
             return Err(Rejection::UnknownIndex { index, what });
         }
-        Ok(self.shares.values().filter_map(|shares| shares.delivery(receiver)).collect())
+        let dealers = cohort.holders(receiver).iter().map(|&dealer| usize::from(dealer));
+        let delivery = |dealer: usize| {
+            let Dealt { shares, tree, .. } = self.shares.get(&dealer)?;
+            shares.delivery(cohort.place(dealer, receiver)?, tree.as_ref())
+        };
+        Ok(dealers.filter_map(delivery).collect())
     }
 
     /// Adds a masked update to the sum.
@@ -270,7 +310,7 @@ impl ServerSession {
     pub fn add_masked(&mut self, report: Report, packed: &[u8]) -> Result<(), Rejection> {
         let what = "masked update";
         let reporter = self.participant(report.index(), what)?;
-        let site = reporter.name.clone();
+        let site = || reporter.name.clone();
         let index = usize::from(report.index());
         if self.step < Step::Reporting {
             return Err(Rejection::OutOfTurn { what });
@@ -278,22 +318,23 @@ impl ServerSession {
         if !self.dealers.contains(index) {
             return Err(Rejection::UnknownIndex { index: report.index(), what });
         }
-        if report.dealers != self.digest && !weak(Weakness::AnyReport) {
-            return Err(Rejection::WrongSession { site, what });
+        if report.agreed != self.agreed {
+            return Err(Rejection::WrongSession { site: site(), what });
         }
-        if !report.is_signed_by(&reporter.identity) {
-            return Err(Rejection::BadSignature { site, what });
+        if !report.claim(&reporter.identity).holds() {
+            return Err(Rejection::BadSignature { site: site(), what });
         }
         if let Some(known) = self.reports.get(&index) {
-            return same(&known.update, &report.update, &site, what);
+            return same(&known.update, &report.update, &reporter.name, what);
         }
         self.at(Step::Reporting, what)?;
         let bits = self.plan.encoding.bits();
         let whole = packed.len() == packed_bytes(self.words.len(), bits);
-        Some(packed)
-            .filter(|_| whole && (update_digest(packed) == report.update || weak(Weakness::AnyUpdate)))
-            .and_then(|packed| add_packed(&mut self.words, 0, packed, bits))
-            .ok_or(Rejection::WrongUpdate { site })?;
+        let reported = update_digest(packed) == report.update || weak(Weakness::AnyUpdate);
+        let wrong = Rejection::WrongUpdate { site: site() };
+        if !whole || !reported || add_packed(&mut self.words, 0, packed, bits).is_none() {
+            return Err(wrong);
+        }
         self.reports.insert(index, report);
         Ok(())
     }
@@ -301,18 +342,26 @@ impl ServerSession {
     /// The participants whose updates are in the sum.
     #[must_use]
     pub fn reported(&self) -> Vec<u16> {
-        indices(self.reports.keys()).to_vec()
+        self.reports.keys().map(|&index| narrow(index)).collect()
     }
 
     /// Ends reporting: those whose updates are in the sum are the survivors.
     ///
     /// # Errors
-    /// [`Rejection::TooFew`] if fewer than the threshold or `n_min` reported; reporting goes on.
+    /// [`Rejection::TooFew`] if fewer than the threshold or `n_min` reported, or in a sparse session
+    /// too few on some arc of the graph; reporting goes on.
     pub fn fix_survivors(&mut self) -> Result<Vec<u16>, Rejection> {
-        self.at(Step::Reporting, "set of survivors")?;
+        let what = "set of survivors";
+        self.at(Step::Reporting, what)?;
         self.check_floor("survivors", self.reports.len())?;
-        self.survivors = indices(self.reports.keys());
-        self.shown = (0..self.fixed().len()).map(|_| BTreeMap::new()).collect();
+        let survivors: Indices = self.reports.keys().copied().collect();
+        let cohort = self.cohort(what)?;
+        cohort.check_arcs(&survivors)?;
+        let n = cohort.len();
+        self.survivors_name = Some(SetName::of(&self.agreed, &survivors, n));
+        self.survivors = survivors;
+        self.good = vec![Vec::new(); n];
+        self.n_short = self.dealers.len();
         self.step = Step::Unmasking;
         Ok(self.survivors.to_vec())
     }
@@ -320,18 +369,21 @@ impl ServerSession {
     /// Takes a survivor's signature over the survivors, and says whether there is a quorum.
     ///
     /// # Errors
-    /// A [`Rejection`] if it is not a survivor's valid signature over exactly this set.
+    /// A [`Rejection`] if it is not a survivor's valid signature over exactly this set, or not of
+    /// one whose signature counts.
     pub fn add_signature(&mut self, signature: SurvivorSignature) -> Result<bool, Rejection> {
         let what = "survivor signature";
         let index = signature.index();
         let signer = self.survivor(index, what)?;
-        let site = signer.name.clone();
-        let matches = signature.dealers == self.digest && signature.survivors == self.survivors;
-        if !matches {
-            return Err(Rejection::WrongSession { site, what });
+        let site = || signer.name.clone();
+        if !self.cohort(what)?.rules().signers.contains(usize::from(index)) {
+            return Err(Rejection::UnknownIndex { index, what });
         }
-        if !signature.is_signed_by(&signer.identity) {
-            return Err(Rejection::BadSignature { site, what });
+        if !self.is_for_survivors(&signature.agreed, &signature.survivors) {
+            return Err(Rejection::WrongSession { site: site(), what });
+        }
+        if !signature.claim(&signer.identity).holds() {
+            return Err(Rejection::BadSignature { site: site(), what });
         }
         self.signatures.entry(usize::from(index)).or_insert(signature);
         Ok(self.signatures.len() >= self.signature_quorum())
@@ -340,7 +392,7 @@ impl ServerSession {
     /// The survivors that have signed.
     #[must_use]
     pub fn signed(&self) -> Vec<u16> {
-        indices(self.signatures.keys()).to_vec()
+        self.signatures.keys().map(|&index| narrow(index)).collect()
     }
 
     /// The signatures that every survivor wants to see before it reveals.
@@ -366,62 +418,83 @@ impl ServerSession {
         let what = "reveal";
         let index = usize::from(reveal.index());
         let revealer = self.survivor(reveal.index(), what)?;
-        let site = revealer.name.clone();
-        let matches = reveal.dealers == self.digest && reveal.survivors == self.survivors;
-        if !matches || !self.dealers.contains_all(&reveal.shown_of) {
-            return Err(Rejection::WrongSession { site, what });
+        let cohort = self.cohort(what)?;
+        let site = || revealer.name.clone();
+        // Whose shares this one holds: those who hold its own.
+        let peers = cohort.holders(index);
+        let dealt = |place| {
+            peers.get(place).is_some_and(|&dealer| self.dealers.contains(usize::from(dealer)))
+        };
+        let fits = reveal.has_peers(peers.len()) && reveal.shown_of.iter().all(dealt);
+        if !fits || !self.is_for_survivors(&reveal.agreed, &reveal.survivors) {
+            return Err(Rejection::WrongSession { site: site(), what });
         }
-        if !reveal.is_signed_by(&revealer.identity) {
-            return Err(Rejection::BadSignature { site, what });
+        if !reveal.claim(&revealer.identity).holds() {
+            return Err(Rejection::BadSignature { site: site(), what });
         }
         if let Some(known) = self.reveals.get(&index) {
-            same(known, &reveal, &site, what)?;
+            same(known, &reveal, &revealer.name, what)?;
             return Ok(Vec::new());
         }
-        let mut erasures = Vec::new();
-        for (dealer, shown) in reveal.shares() {
-            let kind = Reveal::kind_of(&self.survivors, dealer);
-            let participants = self.fixed().digest();
-            let place = Place { participants, dealer, receiver: index };
-            let commitment = &self.shares[&dealer].dealing.commitments[index];
-            if shown.opens(kind, place, commitment) || weak(Weakness::UncheckedShare) {
-                self.shown[dealer].insert(index, shown);
-            } else {
-                let dealer = u16::try_from(dealer).expect("indices are below 64");
-                erasures.push(Erasure { dealer, site: site.clone() });
+        let (mut good, mut erasures) = (Vec::new(), Vec::new());
+        for at in reveal.shown_of.iter() {
+            let dealer = usize::from(peers[at]);
+            match self.good_share(&reveal, at, dealer) {
+                Some(place) => good.push((dealer, narrow(place))),
+                None => erasures.push(Erasure { dealer: peers[at], site: site() }),
+            }
+        }
+        let need = self.threshold();
+        for (dealer, place) in good {
+            let places = &mut self.good[dealer];
+            if let Err(at) = places.binary_search(&place) {
+                places.insert(at, place);
+                self.n_short -= usize::from(places.len() == need);
             }
         }
         self.reveals.insert(index, reveal);
         Ok(erasures)
     }
 
+    /// The revealing site's place among the dealer's holders, if the share opens its commitment.
+    fn good_share(&self, reveal: &Reveal, at: usize, dealer: usize) -> Option<usize> {
+        let cohort = self.cohort.as_ref()?;
+        let receiver = usize::from(reveal.index());
+        let place = cohort.place(dealer, receiver)?;
+        let kind = Reveal::kind_of(&self.survivors, dealer);
+        let participants = cohort.participants.digest();
+        let belongs = Place { participants, dealer, receiver };
+        let commitment = self.shares.get(&dealer)?.shares.commitment(place);
+        let opens = reveal.share(at)?.opens(kind, belongs, commitment);
+        (opens || weak(Weakness::UncheckedShare)).then_some(place)
+    }
+
     /// The survivors that have revealed.
     #[must_use]
     pub fn revealed(&self) -> Vec<u16> {
-        indices(self.reveals.keys()).to_vec()
+        self.reveals.keys().map(|&index| narrow(index)).collect()
     }
 
     /// Whether there are enough good shares of every dealer's secret.
     #[must_use]
     pub fn can_open(&self) -> bool {
-        let need = self.threshold();
-        self.step == Step::Unmasking && self.dealers.iter().all(|d| self.shown[d].len() >= need)
+        self.step == Step::Unmasking && self.n_short == 0
     }
 
     fn at(&self, step: Step, what: &'static str) -> Result<(), Rejection> {
         if self.step == step { Ok(()) } else { Err(Rejection::OutOfTurn { what }) }
     }
 
-    fn fixed(&self) -> &Participants {
-        self.participants.as_ref().expect("steps after advertising have participants")
+    fn cohort(&self, what: &'static str) -> Result<&Cohort, Rejection> {
+        self.cohort.as_ref().ok_or(Rejection::OutOfTurn { what })
     }
 
     fn participant(&self, index: u16, what: &'static str) -> Result<&Participant, Rejection> {
-        let participants = self.participants.as_ref().ok_or(Rejection::OutOfTurn { what })?;
-        if usize::from(index) >= participants.len() {
+        let cohort = self.cohort(what)?;
+        if usize::from(index) >= cohort.len() {
             return Err(Rejection::UnknownIndex { index, what });
         }
-        Ok(participants.get(usize::from(index)))
+        Ok(cohort.get(usize::from(index)))
     }
 
     fn survivor(&self, index: u16, what: &'static str) -> Result<&Participant, Rejection> {
@@ -432,18 +505,14 @@ impl ServerSession {
         self.participant(index, what)
     }
 
+    fn is_for_survivors(&self, agreed: &Agreed, survivors: &SetName) -> bool {
+        *agreed == self.agreed && self.survivors_name.as_ref() == Some(survivors)
+    }
+
     fn check_floor(&self, what: &'static str, have: usize) -> Result<(), Rejection> {
         let need = self.threshold().max(usize::from(self.plan.n_min));
         if have < need { Err(Rejection::TooFew { what, have, need }) } else { Ok(()) }
     }
-}
-
-fn indices<'a>(keys: impl Iterator<Item = &'a usize>) -> Indices {
-    let mut set = Indices::default();
-    keys.for_each(|&index| {
-        set.insert(index);
-    });
-    set
 }
 
 /// A message that came before may come again; another one in its place is equivocation.

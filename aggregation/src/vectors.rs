@@ -2,16 +2,17 @@
 //! included.
 
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 use crate::agree::{self, Way};
+use crate::codec::Reader;
 use crate::gf128;
 use crate::hash::hash;
-use crate::message::shares::Opening;
+use crate::message::opening::Opening;
 use crate::ring::modulus_mask;
 use crate::secret::Secret;
 use crate::shamir::Combiner;
 use crate::stream::{Sign, add_streams};
+use crate::topology::Version;
 use crate::words::Words;
 
 fn vectors() -> Value {
@@ -83,21 +84,30 @@ fn agreements() {
     for public in each(&vectors, "bad_publics") {
         assert!(agree::agree(&private, &bytes(&public)).is_none(), "small order");
     }
-    let dealers = bytes(&case["dealers"]);
-    assert_eq!(*agree::pair_seed(&shared, &dealers, 7, 2).expose(), bytes(&case["pair_seed_2_7"]));
-    assert_eq!(*agree::self_seed(&shared, &dealers, 2).expose(), bytes(&case["self_seed_2"]));
+    let digest = bytes(&case["dealers"]);
+    let dealers = agree::Bound::Dealers(&digest);
+    assert_eq!(*agree::pair_seed(&shared, dealers, 7, 2).expose(), bytes(&case["pair_seed_2_7"]));
+    assert_eq!(*agree::self_seed(&shared, dealers, 2).expose(), bytes(&case["self_seed_2"]));
 
     let participants = bytes(&case["participants"]);
-    let way = Way { participants: &participants, dealer: 7, receiver: 2 };
-    let (nonce, sealed) = (bytes(&case["nonce"]), bytes(&case["sealed_7_to_2"]));
-    let opening = Opening::from_bytes(&Zeroizing::new(bytes(&case["plain"])));
-    assert_eq!(hex(&way.seal(&shared, &nonce, &opening)), hex(&sealed));
-    let opened = way.open(&shared, &nonce, &sealed).unwrap();
+    let version = Version::Complete;
+    let way = Way { version, participants: &participants, dealer: 7, receiver: 2 };
+    let nonce = |case: &Value| {
+        let twelve: [u8; 12] = bytes(&case["nonce"]);
+        let mut nonce = [0; 16];
+        nonce[..12].copy_from_slice(&twelve);
+        nonce
+    };
+    let sealed: [u8; 112] = bytes(&case["sealed_7_to_2"]);
+    let plain: [u8; 96] = bytes(&case["plain"]);
+    let opening = Opening::read(version, &mut Reader::new(&plain)).unwrap();
+    assert_eq!(hex(&way.seal(&shared, &nonce(case), &opening)), hex(&sealed));
+    let opened = way.open(&shared, &nonce(case), &sealed).unwrap();
     assert_eq!(hex(opened.to_bytes().as_slice()), case["plain"].as_str().unwrap());
-    assert!(way.open(&shared, &bytes(&bad["nonce"]), &sealed).is_none());
-    assert!(way.open(&shared, &nonce, &bytes(&bad["sealed_7_to_2"])).is_none());
+    assert!(way.open(&shared, &nonce(bad), &sealed).is_none());
+    assert!(way.open(&shared, &nonce(case), &bytes::<112>(&bad["sealed_7_to_2"])).is_none());
     let elsewhere = bytes(&bad["participants"]);
-    assert!(Way { participants: &elsewhere, ..way }.open(&shared, &nonce, &sealed).is_none());
+    assert!(Way { participants: &elsewhere, ..way }.open(&shared, &nonce(case), &sealed).is_none());
 }
 
 #[test]

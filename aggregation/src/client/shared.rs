@@ -2,33 +2,40 @@
 
 use zeroize::Zeroizing;
 
-use super::advertised::Keys;
 use super::keyed::Keyed;
-use super::session::{Session, Step, dealers_digest};
-use crate::agree::{self, Way};
+use super::session::{Session, Step, after_dealing};
+use crate::agree::Way;
 use crate::codec::{CodecError, Reader};
 use crate::error::{Erasure, Rejection};
 use crate::hash::Digest;
 use crate::indices::Indices;
-use crate::message::shares::{Delivery, OPENING_BYTES, Opening};
+use crate::merkle::root_from;
+use crate::message::opening::Opening;
+use crate::message::shares::{Commitments, Delivery};
 use crate::secret::Secret;
+use crate::signer::first_false;
+use crate::topology::Version;
 
 /// A site that has shared its secrets out.
 pub struct Shared {
     pub(super) session: Session,
-    pub(super) keys: Keys,
+    /// What is agreed on with each peer but this site, in order: shares are sealed with it, both
+    /// ways.
+    pub(super) channels: Vec<Secret<32>>,
+    /// The private mask key.
+    pub(super) mask: Secret<32>,
     /// The secret of this site's own mask.
     pub(super) secret: Secret<32>,
-    /// This site's own shares of its own secrets.
-    pub(super) own: Opening,
+    /// This site's own shares of its own secrets, where everybody holds everybody's.
+    pub(super) own: Option<Opening>,
     /// The digest of what this site signed as a dealer.
     pub(super) dealing: Digest,
 }
 
 impl Shared {
-    /// Takes the shares dealt to this site. Who dealt is what `inbox` says, and this site; the set
-    /// and the dealers' signed commitments go into every mask from here on, so that sites which
-    /// were told differently do not cancel.
+    /// Takes the shares dealt to this site. Who dealt is what `inbox` says, and this site; the
+    /// dealers' signed commitments go into every mask from here on, so that sites which were told
+    /// differently do not cancel.
     ///
     /// A share that does not open its commitment is an [`Erasure`] with the dealer's name, and this
     /// site will have none to reveal of it.
@@ -38,48 +45,73 @@ impl Shared {
     /// or if too few participants dealt good shares.
     pub fn receive(self, inbox: &[Delivery]) -> Result<(Keyed, Vec<Erasure>), Rejection> {
         let session = self.session;
-        let n = session.participants.len();
+        let n = session.seat.peers.len();
+        let name = |index: u16| session.participants.name(usize::from(index));
         let mut dealings: Vec<Option<Digest>> = vec![None; n];
         let mut held: Vec<Option<Opening>> = (0..n).map(|_| None).collect();
-        let mut erasures = Vec::new();
-        dealings[session.me] = Some(self.dealing);
-        held[session.me] = Some(self.own);
+        let own = session.seat.peer(session.seat.me);
+        if let Some(at) = own {
+            (dealings[at], held[at]) = (Some(self.dealing), self.own);
+        }
+        let mut claims = Vec::with_capacity(inbox.len());
         for delivery in inbox {
-            let dealer = check_dealing(&session, delivery)?;
-            if dealings[dealer].is_some() {
-                let site = session.participants.get(dealer).name.clone();
-                return Err(Rejection::Duplicate { site });
+            let dealing = &delivery.dealing;
+            let at = session.peer(dealing.dealer, WHAT)?;
+            let same_size = dealing.commitments.holders() == n;
+            if dealing.agreed != session.agreed() || !same_size {
+                let site = name(dealing.dealer);
+                return Err(Rejection::WrongSession { site, what: WHAT });
             }
-            dealings[dealer] = Some(delivery.dealing.digest());
-            held[dealer] = open(&session, &self.keys, dealer, delivery);
-            if held[dealer].is_none() {
-                let site = session.participants.get(dealer).name.clone();
-                erasures.push(Erasure { dealer: delivery.dealer(), site });
+            if dealings[at].replace(dealing.digest()).is_some() {
+                return Err(Rejection::Duplicate { site: name(dealing.dealer) });
+            }
+            let identity = session.participants.get(usize::from(dealing.dealer));
+            let identity = identity.expect("every peer is known").identity;
+            claims.push(dealing.claim(&identity));
+        }
+        if let Some(at) = first_false(&claims) {
+            let site = name(inbox[at].dealer());
+            return Err(Rejection::BadSignature { site, what: WHAT });
+        }
+        let mut erasures = Vec::new();
+        for delivery in inbox {
+            let at = session.peer(delivery.dealer(), WHAT)?;
+            // The channels leave this site itself out.
+            let channel = &self.channels[at - usize::from(own.is_some_and(|own| own < at))];
+            held[at] = open(&session, channel, at, delivery);
+            if held[at].is_none() {
+                let (dealer, site) = (delivery.dealer(), name(delivery.dealer()));
+                erasures.push(Erasure { dealer, site });
             }
         }
-        session.check_floor("dealers", dealings.iter().flatten().count())?;
-        let have = held.iter().flatten().count();
-        if have < session.threshold() {
-            let need = session.threshold();
+        let dealers: Indices = (0..n).filter(|&at| dealings[at].is_some()).collect();
+        if session.version() == Version::Complete {
+            session.check_floor("dealers", dealers.len())?;
+        }
+        let (have, need) = (held.iter().flatten().count(), session.threshold());
+        if have < need {
             return Err(Rejection::TooFew { what: "dealers of good shares", have, need });
         }
-        let mut dealers = Indices::default();
-        for (index, _) in dealings.iter().enumerate().filter(|(_, dealing)| dealing.is_some()) {
-            dealers.insert(index);
-        }
-        let digest =
-            dealers_digest(session.participants.digest(), &dealers, dealings.iter().flatten());
-        let mask = self.keys.mask;
-        Ok((Keyed { session, mask, secret: self.secret, dealers, digest, held }, erasures))
+        let agreed = after_dealing(&session.agreed(), &dealers, dealings.iter().flatten());
+        let dealings = dealings.into_iter().flatten().collect();
+        let (mask, secret, dealing) = (self.mask, self.secret, self.dealing);
+        let keyed = Keyed { session, mask, secret, dealing, agreed, dealers, dealings, held };
+        Ok((keyed, erasures))
     }
 
     /// The canonical bytes of this state, with its secrets.
     #[must_use]
     pub fn to_secret_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let mut out = Step::Shared.start(self.session.bytes_max() + 128 + OPENING_BYTES);
+        let channels = 32 * self.channels.len();
+        let mut out = Step::Shared.start(self.session.bytes_max() + 192 + channels);
         self.session.write(&mut out);
-        self.keys.write(&mut out);
-        out.bytes(self.secret.expose()).bytes(self.own.to_bytes().as_slice());
+        self.channels.iter().for_each(|channel| {
+            out.bytes(channel.expose());
+        });
+        out.bytes(self.mask.expose()).bytes(self.secret.expose());
+        self.own.iter().for_each(|own| {
+            out.bytes(&own.to_bytes());
+        });
         out.bytes(&self.dealing);
         out.into_secret()
     }
@@ -92,42 +124,40 @@ impl Shared {
         let mut from = Reader::new(bytes);
         Step::Shared.read(&mut from)?;
         let session = Session::read(&mut from)?;
-        let keys = Keys::read(&mut from)?;
+        let own = session.seat.peer(session.seat.me);
+        let n_channels = session.seat.peers.len() - usize::from(own.is_some());
+        let channels = (0..n_channels).map(|_| from.array("channel").map(Secret::new));
+        let channels = channels.collect::<Result<_, _>>()?;
+        let mask = Secret::new(from.array("mask key")?);
         let secret = Secret::new(from.array("own secret")?);
-        let own = read_opening(&mut from)?;
+        let own = own.map(|_| Opening::read(session.version(), &mut from)).transpose()?;
         let dealing = from.array("dealing")?;
         from.end()?;
-        Ok(Self { session, keys, secret, own, dealing })
+        Ok(Self { session, channels, mask, secret, own, dealing })
     }
 }
 
-pub(super) fn read_opening(from: &mut Reader<'_>) -> Result<Opening, CodecError> {
-    let bytes = Zeroizing::new(from.array::<OPENING_BYTES>("shares")?);
-    Ok(Opening::from_bytes(&bytes))
-}
+const WHAT: &str = "shares";
 
-/// The index of the dealer that signed this for the session's participants.
-fn check_dealing(session: &Session, delivery: &Delivery) -> Result<usize, Rejection> {
-    let what = "shares";
-    let dealing = &delivery.dealing;
-    let dealer = session.participant(dealing.dealer, what)?;
-    let site = dealer.name.clone();
-    let same_size = dealing.commitments.len() == session.participants.len();
-    if dealing.participants != *session.participants.digest() || !same_size {
-        return Err(Rejection::WrongSession { site, what });
-    }
-    if !dealing.is_signed_by(&dealer.identity) {
-        return Err(Rejection::BadSignature { site, what });
-    }
-    Ok(usize::from(dealing.dealer))
-}
-
-/// The shares in a delivery, if they are what the dealer committed to.
-fn open(session: &Session, keys: &Keys, dealer: usize, delivery: &Delivery) -> Option<Opening> {
-    let me = session.me;
-    let shared = agree::agree(&keys.channel, &session.participants.get(dealer).channel)?;
-    let way = Way { participants: session.participants.digest(), dealer, receiver: me };
-    let opening = way.open(&shared, &delivery.dealing.nonce, &delivery.sealed)?;
-    let commitment = opening.commitment(session.place(dealer, me));
-    (commitment == delivery.dealing.commitments[me]).then_some(opening)
+/// The shares in a delivery of the peer at this place, if they are what the dealer committed to.
+fn open(
+    session: &Session,
+    channel: &Secret<32>,
+    at: usize,
+    delivery: &Delivery,
+) -> Option<Opening> {
+    let (me, dealer) = (session.seat.me, usize::from(delivery.dealer()));
+    let version = session.version();
+    let way = Way { version, participants: session.participants.digest(), dealer, receiver: me };
+    let opening = way.open(channel, &delivery.dealing.nonce, &delivery.sealed)?;
+    let (place, own) = (session.place(dealer, me), usize::from(session.seat.places[at]));
+    let committed = match &delivery.dealing.commitments {
+        Commitments::Listed(digests) => digests[own] == opening.commitment(place),
+        Commitments::Tree { root, holders } => {
+            let leaves = opening.leaves(place);
+            let leaf = leaves.as_flattened();
+            root_from(leaf, own, usize::from(*holders), &delivery.path) == Some(*root)
+        }
+    };
+    committed.then_some(opening)
 }

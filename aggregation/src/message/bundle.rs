@@ -1,31 +1,26 @@
 //! A key bundle: the two one-time public keys with which a site enters a session.
 
-use super::{Kind, Signature};
+use super::{Agreed, Kind, Signature};
 use crate::codec::{CodecError, Reader};
 use crate::hash::Digest;
-use crate::signer::Signer;
+use crate::participants::PublicKeys;
+use crate::signer::{Claim, Signer};
 
 /// A site's keys for one session, signed by its identity key and bound to the session's plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
-    pub(crate) plan: Digest,
+    /// The plan.
+    pub(crate) agreed: Agreed,
     pub(crate) name: String,
-    pub(crate) channel: [u8; 32],
-    pub(crate) mask: [u8; 32],
+    pub(crate) keys: PublicKeys,
     signature: Signature,
 }
 
 impl Bundle {
-    pub(crate) fn new(
-        plan: Digest,
-        name: &str,
-        channel: [u8; 32],
-        mask: [u8; 32],
-        signer: &dyn Signer,
-    ) -> Self {
+    pub(crate) fn new(agreed: Agreed, name: &str, keys: PublicKeys, signer: &dyn Signer) -> Self {
         let name = name.to_owned();
-        let mut bundle = Self { plan, name, channel, mask, signature: [0; 64] };
-        bundle.signature = Kind::Bundle.sign(&bundle.body(), signer);
+        let mut bundle = Self { agreed, name, keys, signature: [0; 64] };
+        bundle.signature = Kind::Bundle.sign(agreed.version, &bundle.body(), signer);
         bundle
     }
 
@@ -38,16 +33,16 @@ impl Bundle {
     /// The digest of the plan these keys are for.
     #[must_use]
     pub fn plan(&self) -> &Digest {
-        &self.plan
+        &self.agreed.digest
     }
 
-    pub(crate) fn is_signed_by(&self, identity: &[u8; 32]) -> bool {
-        Kind::Bundle.verify(&self.body(), &self.signature, identity)
+    pub(crate) fn claim(&self, identity: &[u8; 32]) -> Claim {
+        Kind::Bundle.claim(self.agreed.version, &self.body(), &self.signature, identity)
     }
 
     fn body(&self) -> Vec<u8> {
-        let mut out = Kind::Bundle.start(&self.plan, 1 + 64 + 64);
-        out.name(&self.name).bytes(&self.channel).bytes(&self.mask);
+        let mut out = Kind::Bundle.start(&self.agreed, 1 + 64 + 64);
+        out.name(&self.name).bytes(&self.keys.channel).bytes(&self.keys.mask);
         out.into_public()
     }
 
@@ -70,10 +65,9 @@ impl Bundle {
 
     pub(crate) fn read(from: &mut Reader<'_>) -> Result<Self, CodecError> {
         Ok(Self {
-            plan: Kind::Bundle.read(from)?,
+            agreed: Kind::Bundle.read(from)?,
             name: from.name("site's name")?,
-            channel: from.array("channel key")?,
-            mask: from.array("mask key")?,
+            keys: PublicKeys { channel: from.array("channel key")?, mask: from.array("mask key")? },
             signature: from.array("signature")?,
         })
     }

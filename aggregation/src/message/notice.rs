@@ -1,21 +1,48 @@
 //! A notice: who takes part, as the coordinator tells one participant.
 
+use std::sync::Arc;
+
 use crate::codec::{CodecError, Reader, Writer};
+use crate::hash::Digest;
+use crate::merkle::path_len;
 use crate::message::BUNDLE_BYTES_MAX;
 use crate::message::bundle::Bundle;
-use crate::participants::{COMPLETE_MAX, PARTICIPANTS_MIN};
-use crate::plan::PROTOCOL_VERSION;
+use crate::participants::{COMPLETE_MAX, PARTICIPANTS_MAX, PARTICIPANTS_MIN};
+use crate::topology::{Version, narrow};
 
-/// Who takes part in a session, as one participant is told: all bundles, in ascending order of
-/// names. It carries no signature of its own; what it says is checked against the bundles' ones.
+/// Who takes part in a session, as one participant is told. In version 1: the bundles of all. In
+/// version 2: the names of all, and of the participant itself and its neighbours the bundles, each
+/// with the path that leads from it to the digest of the participants.
+///
+/// It carries no signature of its own; what it says is checked against the bundles' signatures and
+/// the roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub(crate) bundles: Vec<Bundle>,
+    /// In version 2.
+    pub(crate) rest: Option<Rest>,
 }
 
+/// What a notice of version 2 has beside bundles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    /// Of all participants, ascending.
+    pub(crate) names: Arc<Vec<String>>,
+    /// Of each bundle, in the same order.
+    pub(crate) paths: Vec<Vec<Digest>>,
+}
+
+impl Rest {
+    /// The index of the participant of that name.
+    pub(crate) fn index_of(&self, name: &str) -> Option<usize> {
+        self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()
+    }
+}
+
+/// The notice of version 1: all bundles, in ascending order of names.
 impl From<Vec<Bundle>> for Notice {
     fn from(bundles: Vec<Bundle>) -> Self {
-        Self { bundles }
+        Self { bundles, rest: None }
     }
 }
 
@@ -26,15 +53,35 @@ impl Notice {
         &self.bundles
     }
 
+    /// How many participants it speaks of.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.rest.as_ref().map_or(self.bundles.len(), |rest| rest.names.len())
+    }
+
     /// The canonical bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer::with_capacity(6 + self.bundles.len() * BUNDLE_BYTES_MAX);
-        out.u32(PROTOCOL_VERSION);
-        out.u16(u16::try_from(self.bundles.len()).expect("a notice is of at most 64 bundles"));
-        self.bundles.iter().for_each(|bundle| {
+        let version = if self.rest.is_some() { Version::Sparse } else { Version::Complete };
+        let names =
+            self.rest.as_ref().map_or(0, |rest| rest.names.iter().map(|n| n.len() + 1).sum());
+        let paths = self.rest.as_ref().map_or(0, |rest| 32 * rest.paths.iter().flatten().count());
+        let bundles = self.bundles.len() * BUNDLE_BYTES_MAX;
+        let mut out = Writer::with_capacity(8 + names + paths + bundles);
+        out.u32(version.number());
+        if let Some(rest) = &self.rest {
+            out.u16(narrow(rest.names.len()));
+            rest.names.iter().for_each(|name| {
+                out.name(name);
+            });
+        }
+        out.u16(narrow(self.bundles.len()));
+        for (at, bundle) in self.bundles.iter().enumerate() {
             out.bytes(&bundle.to_bytes());
-        });
+            if let Some(rest) = &self.rest {
+                out.bytes(rest.paths[at].as_flattened());
+            }
+        }
         out.into_public()
     }
 
@@ -44,16 +91,51 @@ impl Notice {
     /// If the bytes are not a canonical notice.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut from = Reader::new(bytes);
-        let version = from.u32("protocol version")?;
-        if version != PROTOCOL_VERSION {
-            return Err(CodecError::Version(version));
-        }
-        let n = usize::from(from.u16("bundles")?);
-        if !(PARTICIPANTS_MIN..=COMPLETE_MAX).contains(&n) {
-            return Err(CodecError::Value("bundles"));
-        }
-        let bundles = (0..n).map(|_| Bundle::read(&mut from)).collect::<Result<_, _>>()?;
+        let version = Version::from_number(from.u32("protocol version")?)?;
+        let notice = match version {
+            Version::Complete => {
+                let n = usize::from(from.u16("bundles")?);
+                if !(PARTICIPANTS_MIN..=COMPLETE_MAX).contains(&n) {
+                    return Err(CodecError::Value("bundles"));
+                }
+                let bundles = (0..n).map(|_| Bundle::read(&mut from)).collect::<Result<_, _>>()?;
+                Self { bundles, rest: None }
+            }
+            Version::Sparse => read_sparse(&mut from)?,
+        };
         from.end()?;
-        Ok(Self { bundles })
+        Ok(notice)
     }
+}
+
+fn read_sparse(from: &mut Reader<'_>) -> Result<Notice, CodecError> {
+    let n = usize::from(from.u16("participants")?);
+    if !(PARTICIPANTS_MIN..=PARTICIPANTS_MAX).contains(&n) {
+        return Err(CodecError::Value("participants"));
+    }
+    let mut names: Vec<String> = Vec::with_capacity(n);
+    for _ in 0..n {
+        let name = from.name("participant's name")?;
+        if names.last().is_some_and(|last| *last >= name) {
+            return Err(CodecError::Value("order of participants"));
+        }
+        names.push(name);
+    }
+    let mut rest = Rest { names: Arc::new(names), paths: Vec::new() };
+    let n_bundles = usize::from(from.u16("bundles")?);
+    if n_bundles > n {
+        return Err(CodecError::Value("bundles"));
+    }
+    let mut bundles: Vec<Bundle> = Vec::with_capacity(n_bundles);
+    for _ in 0..n_bundles {
+        let bundle = Bundle::read(from)?;
+        if bundles.last().is_some_and(|last| last.name >= bundle.name) {
+            return Err(CodecError::Value("order of bundles"));
+        }
+        let index = rest.index_of(&bundle.name).ok_or(CodecError::Value("bundles"))?;
+        let path = (0..path_len(index, n)).map(|_| from.array("path")).collect::<Result<_, _>>()?;
+        rest.paths.push(path);
+        bundles.push(bundle);
+    }
+    Ok(Notice { bundles, rest: Some(rest) })
 }

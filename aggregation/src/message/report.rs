@@ -1,14 +1,16 @@
 //! A report: a site's word for the masked update it sends.
 
-use super::{Kind, Signature};
+use super::{Agreed, Kind, Signature};
 use crate::codec::{CodecError, Reader};
-use crate::hash::{Digest, hash};
-use crate::signer::Signer;
+use crate::hash::{Digest, Hasher};
+use crate::signer::{Claim, Signer};
+use crate::topology::narrow;
 
 /// Binds a site to the packed bytes of its masked update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    pub(crate) dealers: Digest,
+    /// The dealers in version 1, the participants in version 2.
+    pub(crate) agreed: Agreed,
     pub(crate) index: u16,
     pub(crate) update: Digest,
     signature: Signature,
@@ -24,10 +26,10 @@ pub struct MaskedUpdate {
 }
 
 impl Report {
-    pub(crate) fn new(dealers: Digest, index: usize, packed: &[u8], signer: &dyn Signer) -> Self {
-        let index = u16::try_from(index).expect("indices are below 64");
-        let mut report = Self { dealers, index, update: update_digest(packed), signature: [0; 64] };
-        report.signature = Kind::Report.sign(&report.body(), signer);
+    /// The report of an update whose [`update_digest`] is given.
+    pub(crate) fn new(agreed: Agreed, index: usize, update: Digest, signer: &dyn Signer) -> Self {
+        let mut report = Self { agreed, index: narrow(index), update, signature: [0; 64] };
+        report.signature = Kind::Report.sign(agreed.version, &report.body(), signer);
         report
     }
 
@@ -43,12 +45,12 @@ impl Report {
         &self.update
     }
 
-    pub(crate) fn is_signed_by(&self, identity: &[u8; 32]) -> bool {
-        Kind::Report.verify(&self.body(), &self.signature, identity)
+    pub(crate) fn claim(&self, identity: &[u8; 32]) -> Claim {
+        Kind::Report.claim(self.agreed.version, &self.body(), &self.signature, identity)
     }
 
     fn body(&self) -> Vec<u8> {
-        let mut out = Kind::Report.start(&self.dealers, 2 + 32);
+        let mut out = Kind::Report.start(&self.agreed, 2 + 32);
         out.u16(self.index).bytes(&self.update);
         out.into_public()
     }
@@ -66,7 +68,7 @@ impl Report {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut from = Reader::new(bytes);
         let report = Self {
-            dealers: Kind::Report.read(&mut from)?,
+            agreed: Kind::Report.read(&mut from)?,
             index: from.u16("index")?,
             update: from.array("update digest")?,
             signature: from.array("signature")?,
@@ -79,5 +81,12 @@ impl Report {
 /// The digest of a masked update's packed bytes that a report binds its site to.
 #[must_use]
 pub fn update_digest(packed: &[u8]) -> Digest {
-    hash("koinon/1/update", &[packed])
+    let mut hasher = update_hasher();
+    hasher.update(packed);
+    hasher.finish()
+}
+
+/// [`update_digest`] for packed bytes that come one after the other.
+pub(crate) fn update_hasher() -> Hasher {
+    Hasher::new("koinon/1/update")
 }

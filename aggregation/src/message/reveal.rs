@@ -1,47 +1,59 @@
-//! A reveal: for every dealer exactly one share, of the self-mask secret if the dealer's update is
-//! in the sum, of its mask key if not. The format has no room for both.
+//! A reveal: of each dealer exactly one share, of the self-mask secret if the dealer's update is in
+//! the sum, of its mask key if not. The format has no room for both.
 
-use super::{Kind, Signature};
-use crate::codec::{CodecError, Reader};
-use crate::hash::Digest;
+use super::opening::{SecretKind, Shown};
+use super::survivors::SetName;
+use super::{Agreed, Kind, Signature};
+use crate::codec::{CodecError, Reader, Writer};
 use crate::indices::Indices;
-use crate::message::shares::{SHOWN_BYTES, SecretKind, Shown};
-use crate::participants::COMPLETE_MAX;
-use crate::signer::Signer;
+use crate::participants::{COMPLETE_MAX, PARTICIPANTS_MAX};
+use crate::signer::{Claim, Signer};
+use crate::topology::{Version, narrow};
 
 /// One survivor's shares for the set of survivors that a quorum signed.
 ///
 /// Meant for the coordinator alone: its `Debug` leaves the shares out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reveal {
-    pub(crate) dealers: Digest,
-    pub(crate) survivors: Indices,
+    /// The dealers in version 1, the participants in version 2.
+    pub(crate) agreed: Agreed,
+    pub(crate) survivors: SetName,
     pub(crate) index: u16,
-    /// The dealers of which a share is shown: all but those whose share was bad.
+    /// How many dealers there may be: all participants in version 1, neighbours in version 2.
+    peers: u16,
+    /// Of which of them a share is shown, by their places in order: all dealers but those whose
+    /// share was bad.
     pub(crate) shown_of: Indices,
-    /// One after the other for `shown_of`, [`SHOWN_BYTES`] each.
+    /// One after the other for `shown_of`.
     shown: Vec<u8>,
     signature: Signature,
 }
 
+/// What a reveal says, before it is signed.
+pub(crate) struct Shares {
+    pub(crate) agreed: Agreed,
+    pub(crate) survivors: SetName,
+    pub(crate) index: usize,
+    pub(crate) peers: usize,
+    /// By place among the peers.
+    pub(crate) shown: Vec<(usize, Shown)>,
+}
+
 impl Reveal {
-    pub(crate) fn new(
-        dealers: Digest,
-        survivors: Indices,
-        index: usize,
-        shares: Vec<(usize, Shown)>,
-        signer: &dyn Signer,
-    ) -> Self {
-        let index = u16::try_from(index).expect("indices are below 64");
-        let mut shown_of = Indices::default();
-        let mut shown = crate::codec::Writer::with_capacity(shares.len() * SHOWN_BYTES);
-        for (dealer, share) in &shares {
-            shown_of.insert(*dealer);
-            share.write(&mut shown);
-        }
-        let shown = shown.into_public();
-        let mut reveal = Self { dealers, survivors, index, shown_of, shown, signature: [0; 64] };
-        reveal.signature = Kind::Reveal.sign(&reveal.body(), signer);
+    pub(crate) fn new(shares: Shares, signer: &dyn Signer) -> Self {
+        let version = shares.agreed.version;
+        let mut shown = Writer::with_capacity(shares.shown.len() * version.shown_bytes());
+        shares.shown.iter().for_each(|(_, share)| share.write(&mut shown));
+        let mut reveal = Self {
+            agreed: shares.agreed,
+            survivors: shares.survivors,
+            index: narrow(shares.index),
+            peers: narrow(shares.peers),
+            shown_of: shares.shown.iter().map(|(place, _)| *place).collect(),
+            shown: shown.into_public(),
+            signature: [0; 64],
+        };
+        reveal.signature = Kind::Reveal.sign(version, &reveal.body(), signer);
         reveal
     }
 
@@ -56,23 +68,39 @@ impl Reveal {
         if survivors.contains(dealer) { SecretKind::SelfMask } else { SecretKind::MaskKey }
     }
 
-    /// The shares with their dealers, in order.
-    pub(crate) fn shares(&self) -> impl Iterator<Item = (usize, Shown)> {
-        let shown = self.shown.chunks_exact(SHOWN_BYTES).map(|bytes| {
-            Shown::read(&mut Reader::new(bytes)).expect("the chunk is as long as a shown share")
-        });
-        self.shown_of.iter().zip(shown)
+    /// Whether it speaks of so many peers.
+    pub(crate) fn has_peers(&self, peers: usize) -> bool {
+        self.agreed.version == Version::Complete || usize::from(self.peers) == peers
     }
 
-    pub(crate) fn is_signed_by(&self, identity: &[u8; 32]) -> bool {
-        Kind::Reveal.verify(&self.body(), &self.signature, identity)
+    /// The share of the dealer at this place among the peers.
+    pub(crate) fn share(&self, place: usize) -> Option<Shown> {
+        if !self.shown_of.contains(place) {
+            return None;
+        }
+        let bytes = self.agreed.version.shown_bytes();
+        let start = self.shown_of.rank(place) * bytes;
+        let mut from = Reader::new(self.shown.get(start..start + bytes)?);
+        Shown::read(self.agreed.version, &mut from).ok()
+    }
+
+    pub(crate) fn claim(&self, identity: &[u8; 32]) -> Claim {
+        Kind::Reveal.claim(self.agreed.version, &self.body(), &self.signature, identity)
     }
 
     fn body(&self) -> Vec<u8> {
-        let mut out = Kind::Reveal.start(&self.dealers, 8 + 2 + 8 + self.shown.len());
+        let peers = usize::from(self.peers);
+        let capacity = 32 + 4 + 8 + peers.div_ceil(8) + self.shown.len();
+        let mut out = Kind::Reveal.start(&self.agreed, capacity);
         self.survivors.write(&mut out);
         out.u16(self.index);
-        self.shown_of.write(&mut out);
+        match self.agreed.version {
+            Version::Complete => self.shown_of.write(&mut out),
+            Version::Sparse => {
+                out.u16(self.peers);
+                self.shown_of.write_bitmap(&mut out, peers);
+            }
+        }
         out.bytes(&self.shown);
         out.into_public()
     }
@@ -89,14 +117,24 @@ impl Reveal {
     /// If the bytes are not a canonical reveal.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut from = Reader::new(bytes);
-        let dealers = Kind::Reveal.read(&mut from)?;
-        let survivors = Indices::read(&mut from, COMPLETE_MAX, "survivors")?;
+        let agreed = Kind::Reveal.read(&mut from)?;
+        let survivors = SetName::read(agreed.version, &mut from)?;
         let index = from.u16("index")?;
-        let shown_of = Indices::read(&mut from, COMPLETE_MAX, "dealers")?;
-        let shown = from.take(shown_of.len() * SHOWN_BYTES, "shares")?.to_vec();
+        let (peers, shown_of) = match agreed.version {
+            Version::Complete => (0, Indices::read(&mut from, COMPLETE_MAX, "dealers")?),
+            Version::Sparse => {
+                let peers = from.u16("peers")?;
+                if !(2..PARTICIPANTS_MAX).contains(&usize::from(peers)) {
+                    return Err(CodecError::Value("peers"));
+                }
+                (peers, Indices::read_bitmap(&mut from, usize::from(peers), "dealers")?)
+            }
+        };
+        let bytes = shown_of.len() * agreed.version.shown_bytes();
+        let shown = from.take(bytes, "shares")?.to_vec();
         let signature = from.array("signature")?;
         from.end()?;
-        Ok(Self { dealers, survivors, index, shown_of, shown, signature })
+        Ok(Self { agreed, survivors, index, peers, shown_of, shown, signature })
     }
 }
 

@@ -1,28 +1,32 @@
 //! The last step: secrets are put together from their shares, masks are taken off, the sum is
 //! checked.
 //!
-//! Costs with n dealers, of whom m are lost, and d entries: n - m expansions of self masks and
-//! m · (n - m) of pair masks, d words each.
+//! Costs with n dealers, of whom m are lost, k holders each and d entries: n - m expansions of self
+//! masks and m · (k less the lost) of pair masks, d words each.
 
 use std::collections::BTreeMap;
 
 use subtle::ConstantTimeEq;
 
-use super::{ServerSession, Step};
-use crate::agree;
+use super::{Cohort, ServerSession, Step};
+use crate::agree::{self, Bound};
 use crate::client::pair_sign;
 use crate::error::OpenError;
-use crate::message::shares::{Shown, commit_secret};
+use crate::hash::Digest;
+use crate::message::opening::commit_secret;
 use crate::ring::{pack, unwrap};
 use crate::secret::Secret;
 use crate::shamir::Combiner;
 use crate::stream::{Seed, Sign, add_streams};
+use crate::topology::Version;
 use crate::transcript::Transcript;
 use crate::update::Sum;
 use crate::words::Words;
 
 impl ServerSession {
-    /// Opens the sum, and gives with it the record of all that was public.
+    /// Opens the sum, and gives with it the record of all that was public. The record takes along
+    /// what the session held: afterwards nothing more can be asked of it. An error that more reveals
+    /// can mend leaves the session as it is.
     ///
     /// # Errors
     /// An [`OpenError`] as long as shares are missing, if a dealer shared out something else than
@@ -32,113 +36,163 @@ impl ServerSession {
             return Err(OpenError::OutOfTurn);
         }
         let bits = self.plan.encoding.bits();
-        let values = self.unmask()?.iter().map(|word| unwrap(word, bits)).collect();
+        let seeds = self.masks()?;
+        let mut words = self.words.duplicate();
+        add_streams(&mut words, 0, &seeds);
+        let values = words.iter().map(|word| unwrap(word, bits)).collect();
         let sum = Sum::new(&self.plan.encoding, self.survivors.len(), values)
             .map_err(|(field, entry)| OpenError::OutOfRange { field, entry })?;
-        Ok((sum.clone(), self.transcript(sum)))
+        let transcript = self.transcript(sum.clone()).ok_or(OpenError::OutOfTurn)?;
+        Ok((sum, transcript))
     }
 
     /// The names of dealers that sealed something else than shares: more of those who revealed hold
-    /// none of theirs than could be lying about it (n - t may be, as many as the threshold tolerates).
+    /// none of theirs than could be lying about it (as many as the threshold tolerates).
     #[must_use]
     pub fn false_dealers(&self) -> Vec<String> {
-        if self.step != Step::Unmasking {
+        let Some(cohort) = self.cohort.as_ref().filter(|_| self.step == Step::Unmasking) else {
             return Vec::new();
-        }
-        let liars_max = self.fixed().len() - self.threshold();
-        let without = |dealer: &usize| self.reveals.len() - self.shown[*dealer].len();
-        let named = self.dealers.iter().filter(|dealer| without(dealer) > liars_max);
-        named.map(|dealer| self.name(dealer)).collect()
+        };
+        let named = self.dealers.iter().filter(|&dealer| {
+            let holders = cohort.holders(dealer);
+            let revealed = |holder: &&u16| self.reveals.contains_key(&usize::from(**holder));
+            let without = holders.iter().filter(revealed).count() - self.good[dealer].len();
+            without > holders.len() - cohort.rules().threshold
+        });
+        named.map(|dealer| cohort.participants.name(dealer)).collect()
     }
 
-    /// The sum of the masked updates without the masks, modulo 2^bits.
-    fn unmask(&self) -> Result<Words, OpenError> {
-        let mut seeds = Vec::new();
+    /// All masks that are still in the sum, to be taken off.
+    fn masks(&self) -> Result<Vec<(Seed, Sign)>, OpenError> {
+        let cohort = self.cohort.as_ref().ok_or(OpenError::OutOfTurn)?;
+        let mut seeds = Vec::with_capacity(self.n_masks(cohort));
         let mut combiner: Option<Combiner> = None;
         for dealer in self.dealers.iter() {
-            let secret = self.reconstruct(dealer, &mut combiner)?;
+            let secret = self.reconstruct(cohort, dealer, &mut combiner)?;
             if self.survivors.contains(dealer) {
-                seeds.push(self.self_mask(dealer, &secret)?);
+                seeds.push(self.self_mask(cohort, dealer, &secret)?);
             } else {
-                seeds.extend(self.pair_masks(dealer, &secret)?);
+                self.pair_masks(cohort, dealer, &secret, &mut seeds)?;
             }
         }
-        let mut words = self.words.duplicate();
-        add_streams(&mut words, 0, &seeds);
-        Ok(words)
+        Ok(seeds)
+    }
+
+    /// How many masks are still in the sum: all the room at once, so that no seed is left behind.
+    fn n_masks(&self, cohort: &Cohort) -> usize {
+        let lost = self.dealers.iter().filter(|&dealer| !self.survivors.contains(dealer));
+        let pairs: usize = lost.map(|dealer| self.partners(cohort, dealer).count()).sum();
+        self.survivors.len() + pairs
+    }
+
+    /// The survivors that put on a mask for a site that is lost.
+    fn partners<'a>(
+        &'a self,
+        cohort: &'a Cohort,
+        dealer: usize,
+    ) -> impl Iterator<Item = usize> + 'a {
+        let holders = cohort.holders(dealer).iter().map(|&holder| usize::from(holder));
+        holders.filter(|&holder| self.survivors.contains(holder))
     }
 
     /// The dealer's secret from the first good shares. The combiner is kept from one dealer to the
-    /// next, as the same participants reveal shares of all of them.
+    /// next: where nobody is lost, the holders at the same places reveal for all of them.
     fn reconstruct(
         &self,
+        cohort: &Cohort,
         dealer: usize,
         combiner: &mut Option<Combiner>,
     ) -> Result<Secret<32>, OpenError> {
-        let (have, need) = (self.shown[dealer].len(), self.threshold());
+        let (have, need) = (self.good[dealer].len(), self.threshold());
+        let too_few =
+            || OpenError::TooFewShares { site: cohort.participants.name(dealer), have, need };
         if have < need {
-            return Err(OpenError::TooFewShares { site: self.name(dealer), have, need });
+            return Err(too_few());
         }
-        let holders: Vec<usize> = self.shown[dealer].keys().copied().take(need).collect();
-        let shares: Vec<&Secret<32>> =
-            self.shown[dealer].values().take(need).map(|Shown { share, .. }| share).collect();
-        let combiner = match combiner {
-            Some(known) if known.indices() == holders => known,
-            stale => stale.insert(Combiner::new(&holders)),
+        let places: Vec<usize> =
+            self.good[dealer][..need].iter().copied().map(usize::from).collect();
+        let share = |&place: &usize| {
+            let holder = usize::from(cohort.holders(dealer)[place]);
+            let at = cohort.place(holder, dealer)?;
+            self.reveals.get(&holder)?.share(at).map(|shown| shown.share)
         };
-        Ok(combiner.combine(&shares))
+        let shares: Vec<Secret<32>> =
+            places.iter().map(share).collect::<Option<_>>().ok_or_else(too_few)?;
+        let combiner = match combiner {
+            Some(known) if known.indices() == places => known,
+            stale => stale.insert(Combiner::new(&places)),
+        };
+        Ok(combiner.combine(&shares.iter().collect::<Vec<_>>()))
     }
 
     /// The mask that a survivor put on by itself, to be taken off.
-    fn self_mask(&self, dealer: usize, secret: &Secret<32>) -> Result<(Seed, Sign), OpenError> {
-        let commitment = commit_secret(self.fixed().digest(), dealer, secret);
-        let promised = &self.shares[&dealer].dealing.secret_commitment;
-        if !bool::from(commitment.ct_eq(promised)) {
-            return Err(OpenError::FalseDealer { site: self.name(dealer) });
-        }
-        Ok((agree::self_seed(secret, &self.digest, dealer), Sign::Minus))
-    }
-
-    /// The masks that the survivors put on for a site that is lost, to be taken off.
-    fn pair_masks(
+    fn self_mask(
         &self,
+        cohort: &Cohort,
         dealer: usize,
         secret: &Secret<32>,
-    ) -> Result<Vec<(Seed, Sign)>, OpenError> {
-        let false_dealer = || OpenError::FalseDealer { site: self.name(dealer) };
-        if agree::public(secret) != self.fixed().get(dealer).mask {
+    ) -> Result<(Seed, Sign), OpenError> {
+        let (version, participants) = (self.agreed.version, cohort.participants.digest());
+        let commitment = commit_secret(version, participants, dealer, secret);
+        let promised = &self.shares[&dealer].shares.dealing.secret_commitment;
+        if !bool::from(commitment.ct_eq(promised)) {
+            return Err(OpenError::FalseDealer { site: cohort.participants.name(dealer) });
+        }
+        let own = [&self.shares[&dealer].digest];
+        let seed = agree::self_seed(secret, self.bound(cohort, &own), dealer);
+        Ok((seed, Sign::Minus))
+    }
+
+    /// Adds the masks that the survivors put on for a site that is lost, to be taken off.
+    fn pair_masks(
+        &self,
+        cohort: &Cohort,
+        dealer: usize,
+        secret: &Secret<32>,
+        seeds: &mut Vec<(Seed, Sign)>,
+    ) -> Result<(), OpenError> {
+        let false_dealer = || OpenError::FalseDealer { site: cohort.participants.name(dealer) };
+        if agree::public(secret) != cohort.bundles[dealer].keys.mask {
             return Err(false_dealer());
         }
-        self.survivors
-            .iter()
-            .map(|survivor| {
-                let public = &self.fixed().get(survivor).mask;
-                let shared = agree::agree(secret, public).ok_or_else(false_dealer)?;
-                let seed = agree::pair_seed(&shared, &self.digest, survivor, dealer);
-                Ok((seed, pair_sign(survivor, dealer).opposite()))
-            })
-            .collect()
+        for survivor in self.partners(cohort, dealer) {
+            let public = &cohort.bundles[survivor].keys.mask;
+            let shared = agree::agree(secret, public).ok_or_else(false_dealer)?;
+            let (low, high) = (dealer.min(survivor), dealer.max(survivor));
+            let ends = [&self.shares[&low].digest, &self.shares[&high].digest];
+            let bound = self.bound(cohort, &ends);
+            let seed = agree::pair_seed(&shared, bound, survivor, dealer);
+            seeds.push((seed, pair_sign(survivor, dealer).opposite()));
+        }
+        Ok(())
     }
 
-    fn name(&self, index: usize) -> String {
-        self.fixed().get(index).name.clone()
+    fn bound<'a>(&'a self, cohort: &'a Cohort, ends: &'a [&'a Digest]) -> Bound<'a> {
+        match self.agreed.version {
+            Version::Complete => Bound::Dealers(&self.agreed.digest),
+            Version::Sparse => Bound::Dealings(cohort.participants.digest(), ends),
+        }
     }
 
-    fn transcript(&self, sum: Sum) -> Transcript {
+    fn transcript(&mut self, sum: Sum) -> Option<Transcript> {
+        let cohort = self.cohort.take()?;
         let mut masked_sum = Vec::new();
         pack(&self.words, self.plan.encoding.bits(), &mut masked_sum);
-        Transcript {
+        self.words = Words::zero(0, self.plan.encoding.bits());
+        self.good = Vec::new();
+        self.step = Step::Opened;
+        Some(Transcript {
             plan: self.plan.clone(),
-            bundles: self.bundles.values().cloned().collect(),
-            identities: self.fixed().iter().map(|p| p.identity).collect(),
-            shares: self.shares.values().cloned().collect(),
-            reports: self.reports.values().cloned().collect(),
+            identities: cohort.participants.iter().map(|p| p.identity).collect(),
+            bundles: cohort.bundles,
+            shares: std::mem::take(&mut self.shares).into_values().map(|d| d.shares).collect(),
+            reports: std::mem::take(&mut self.reports).into_values().collect(),
             masked_sum,
-            signatures: self.signatures.values().cloned().collect(),
-            reveals: self.reveals.values().cloned().collect(),
+            signatures: std::mem::take(&mut self.signatures).into_values().collect(),
+            reveals: std::mem::take(&mut self.reveals).into_values().collect(),
             updates: BTreeMap::new(),
             sum,
-        }
+        })
     }
 }
 
@@ -151,9 +205,10 @@ mod tests {
     use super::*;
     use crate::client::advertise;
     use crate::encode::{EncodingPlan, Field, UPDATE};
-    use crate::plan::{SessionPlan, Topology};
+    use crate::plan::SessionPlan;
     use crate::ring::{add_packed, modulus_mask};
     use crate::signer::Signer;
+    use crate::topology::Topology;
     use crate::update::{Clipped, Encoded};
 
     const N: usize = 5;
@@ -210,7 +265,7 @@ mod tests {
             // As an honest coordinator would, but without asking whose terms these are.
             let bits = plan().encoding.bits();
             add_packed(&mut server.words, 0, &update.packed, bits).unwrap();
-            believed = update.report.dealers;
+            believed = update.report.agreed.digest;
             server.reports.insert(i, update.report);
             masked.push(state);
         }
@@ -238,9 +293,9 @@ mod tests {
     fn a_dealer_is_false_when_more_miss_its_shares_than_could_lie() {
         let (mut server, _) = session(None);
         assert!(server.false_dealers().is_empty());
-        server.shown[2].remove(&0);
+        server.good[2].remove(0);
         assert!(server.false_dealers().is_empty(), "one of five may lie");
-        server.shown[2].remove(&1);
+        server.good[2].remove(0);
         assert_eq!(server.false_dealers(), ["site-2"]);
     }
 
@@ -250,11 +305,13 @@ mod tests {
         assert!(matches!(server.open(), Err(OpenError::OutOfRange { .. })));
         // The coordinator knows what it told the last site, and takes the right mask off for it.
         let bits = server.plan.encoding.bits();
-        let mut words = server.unmask().unwrap();
-        let secret = server.reconstruct(N - 1, &mut None).unwrap();
+        let cohort = server.cohort.as_ref().unwrap();
+        let mut words = server.words.duplicate();
+        add_streams(&mut words, 0, &server.masks().unwrap());
+        let secret = server.reconstruct(cohort, N - 1, &mut None).unwrap();
         let seeds = [
-            (agree::self_seed(&secret, &server.digest, N - 1), Sign::Plus),
-            (agree::self_seed(&secret, &believed, N - 1), Sign::Minus),
+            (agree::self_seed(&secret, Bound::Dealers(&server.agreed.digest), N - 1), Sign::Plus),
+            (agree::self_seed(&secret, Bound::Dealers(&believed), N - 1), Sign::Minus),
         ];
         add_streams(&mut words, 0, &seeds);
         let mut counts = [0u32; 256];

@@ -260,8 +260,9 @@ fn states_are_of_one_step_only() {
     assert!(Shared::from_secret_bytes(&bytes).is_err());
     assert!(Signed::from_secret_bytes(&bytes).is_err());
     assert!(Masked::from_secret_bytes(&bytes).is_ok());
-    // The private keys are gone: the state has become shorter by them.
-    assert_eq!(keyed.remove(0).to_secret_bytes().len() - bytes.len(), 64);
+    // The private keys are gone, and with them the digests of what was dealt: the state has become
+    // shorter by them.
+    assert_eq!(keyed.remove(0).to_secret_bytes().len() - bytes.len(), 2 * 32 + 4 * 32);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use koinon_aggregation::client::{Advertised, Keyed, Masked, Revealed, Shared, Signed};
 use koinon_aggregation::{
     BUNDLE_BYTES_MAX, Bundle, DELIVERY_BYTES_MAX, Delivery, NAME_BYTES_MAX, REPORT_BYTES,
-    REVEAL_BYTES_MAX, Report, Reveal, SHARES_BYTES_MAX, SURVIVOR_SIGNATURE_BYTES, SessionPlan,
+    REVEAL_BYTES_MAX, Report, Reveal, SHARES_BYTES_MAX, SURVIVOR_SIGNATURE_BYTES_MAX, SessionPlan,
     Shares, Signer, SurvivorSignature,
 };
 use proptest::prelude::*;
@@ -100,12 +100,15 @@ fn messages_keep_to_their_stated_sizes() {
         cohort.names.iter().cloned().zip(cohort.keys.iter().map(Signer::public)).collect();
     assert_eq!(cohort.advertised(1).1[0].to_bytes().len(), BUNDLE_BYTES_MAX);
     let (_, shares, _) = cohort.shared(1);
-    assert_eq!(shares[0].to_bytes().len(), SHARES_BYTES_MAX);
+    assert_eq!(shares[0].to_bytes().len(), 69 + 144 * 64);
+    assert!(shares[0].to_bytes().len() <= SHARES_BYTES_MAX);
     let Unmasking { mut signed, signatures, server, .. } = cohort.signed(1, 0);
     assert_eq!(cohort.inbox(&server, 0)[0].to_bytes().len(), DELIVERY_BYTES_MAX);
-    assert_eq!(signatures[0].to_bytes().len(), SURVIVOR_SIGNATURE_BYTES);
+    assert_eq!(signatures[0].to_bytes().len(), 111);
+    assert!(signatures[0].to_bytes().len() <= SURVIVOR_SIGNATURE_BYTES_MAX);
     let (_, reveal) = signed.remove(0).reveal(&signatures, &cohort.keys[0]).unwrap();
-    assert_eq!(reveal.to_bytes().len(), REVEAL_BYTES_MAX);
+    assert_eq!(reveal.to_bytes().len(), 119 + 80 * 64);
+    assert!(reveal.to_bytes().len() <= REVEAL_BYTES_MAX);
     let small = crate::support::cohort(3, 1);
     let (mut keyed, _) = small.keyed(1);
     let (_, update) = small.mask(keyed.remove(0), 0);

@@ -5,5 +5,6 @@
 mod attacks;
 mod decoders;
 mod oracle;
+mod sparse;
 mod support;
 mod vectors;

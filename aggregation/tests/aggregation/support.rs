@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use koinon_aggregation::client::{Advertised, Keyed, Masked, Shared, Signed, advertise};
+use koinon_aggregation::parameters::{self, Assumptions};
 use koinon_aggregation::{
     Bundle, Clipped, Delivery, Encoded, EncodingPlan, Field, MaskedUpdate, ServerSession,
     SessionPlan, Shares, Signer, SurvivorSignature, Topology, UPDATE,
@@ -23,8 +24,14 @@ pub(crate) const ENTRIES: usize = 5;
 
 /// A cohort of `n` whose session is called `session`.
 pub(crate) fn cohort(n: usize, session: u8) -> Cohort {
-    let names: Vec<String> = (0..n).map(|i| format!("site-{i:02}")).collect();
-    let key = |i| SigningKey::from_bytes(&[u8::try_from(i + 1).unwrap(); 32]);
+    let digits = if n > 100 { 3 } else { 2 };
+    let names: Vec<String> = (0..n).map(|i| format!("site-{i:0digits$}")).collect();
+    let key = |i: usize| {
+        let number = u16::try_from(i + 1).unwrap().to_be_bytes();
+        let secret: [u8; 32] =
+            std::array::from_fn(|at| if i < 255 { number[1] } else { number[at % 2] });
+        SigningKey::from_bytes(&secret)
+    };
     let keys: Vec<SigningKey> = (0..n).map(key).collect();
     let roster = names.iter().cloned().zip(keys.iter().map(Signer::public)).collect();
     let field = |name: &str, len, weighted| Field {
@@ -45,6 +52,20 @@ pub(crate) fn cohort(n: usize, session: u8) -> Cohort {
     };
     Cohort { names, keys, roster, plan }
 }
+
+/// A cohort of `n` whose session is carried out on a graph: what is assumed is weak, so that there
+/// are graphs for few sites too.
+pub(crate) fn sparse_cohort(n: usize, session: u8, assumptions: &Assumptions) -> Cohort {
+    let cohort = cohort(n, session);
+    let fields = cohort.plan.encoding.fields()[1..].to_vec();
+    let encoding = EncodingPlan::new(fields, None, u32::try_from(n).unwrap(), 100).unwrap();
+    let topology = Topology::Sparse(parameters::sparse(n, assumptions).unwrap());
+    Cohort { plan: SessionPlan { encoding, topology, ..cohort.plan }, ..cohort }
+}
+
+/// A tenth colludes, a fifth is lost, and a bad graph is not rare at all.
+pub(crate) const WEAK: Assumptions =
+    Assumptions { colluding_percent: 10, dropout_percent: 20, sigma: 3, failure_bits: 3 };
 
 pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
@@ -118,12 +139,13 @@ impl Cohort {
         }
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         server.fix_participants(&names, &self.roster).unwrap();
-        let notice = server.notice_for(0).unwrap();
         let mut rng = rng(seed + 1);
-        let (shared, shares): (Vec<_>, Vec<_>) = advertised
-            .into_iter()
-            .zip(&self.keys)
-            .map(|(a, key)| a.share(&notice, &self.roster, 3, key, &mut rng).unwrap())
+        let (shared, shares): (Vec<_>, Vec<_>) = (0..)
+            .zip(advertised.into_iter().zip(&self.keys))
+            .map(|(i, (a, key))| {
+                let notice = server.notice_for(i).unwrap();
+                a.share(&notice, &self.roster, 3, key, &mut rng).unwrap()
+            })
             .unzip();
         for shares in &shares {
             server.add_shares(shares.clone()).unwrap();
@@ -172,7 +194,9 @@ impl Cohort {
         let mut signed = Vec::new();
         for (state, key) in masked.into_iter().zip(&self.keys) {
             let (state, signature) = state.sign(&survivors, 3, key).unwrap();
-            server.add_signature(signature.unwrap()).unwrap();
+            if let Some(signature) = signature {
+                server.add_signature(signature).unwrap();
+            }
             signed.push(state);
         }
         let signatures = server.unmask_request().unwrap();
