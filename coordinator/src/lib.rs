@@ -49,6 +49,7 @@ pub mod figures;
 pub mod journal;
 mod members;
 pub mod optimizer;
+mod places;
 mod post;
 pub mod record;
 pub mod registry;

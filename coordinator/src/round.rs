@@ -99,7 +99,7 @@ pub(crate) struct Terms {
 
 impl Terms {
     /// When everything before the reveals must be done.
-    fn cutoff_ms(&self) -> Millis {
+    pub(crate) fn cutoff_ms(&self) -> Millis {
         let budget_ms = self.deadline_ms.saturating_sub(self.started_ms);
         self.deadline_ms - self.grace_ms.min(budget_ms / 4)
     }
@@ -188,20 +188,36 @@ impl Round {
     }
 
     /// Who is still in: the cohort at first, and in each phase those who did all before it.
-    pub(crate) fn inside(&self) -> BTreeSet<&SiteId> {
+    pub(crate) fn inside(&self) -> Box<dyn Iterator<Item = &SiteId> + '_> {
         match &self.phase {
-            Phase::Training(_) => self.terms.cohort.iter().collect(),
-            Phase::Sharing(phase) => phase.bundles.keys().collect(),
-            Phase::Reporting(phase) => phase.shares.keys().collect(),
-            Phase::Unmasking(phase) => phase.updates.keys().collect(),
+            Phase::Training(_) => Box::new(self.terms.cohort.iter()),
+            Phase::Sharing(phase) => Box::new(phase.bundles.keys()),
+            Phase::Reporting(phase) => Box::new(phase.shares.keys()),
+            Phase::Unmasking(phase) => Box::new(phase.updates.keys()),
         }
+    }
+
+    /// Whether a site is still in, and was not left out since.
+    fn has_inside(&self, site: &SiteId) -> bool {
+        let inside = match &self.phase {
+            Phase::Training(_) => self.terms.cohort.contains(site),
+            Phase::Sharing(phase) => phase.bundles.contains_key(site),
+            Phase::Reporting(phase) => phase.shares.contains_key(site),
+            Phase::Unmasking(phase) => phase.updates.contains_key(site),
+        };
+        inside && !self.declined.contains_key(site)
+    }
+
+    /// Who is to hear how the round ends: who was left out or left before has been told already.
+    pub(crate) fn audience(&self) -> Vec<SiteId> {
+        self.inside().filter(|site| !self.declined.contains_key(*site)).cloned().collect()
     }
 
     /// What a site that is in should do now: the newest mail last, before it what it may have missed
     /// since its last accepted answer.
     pub(crate) fn mail(&self, now: Millis, live: &Live, site: &SiteId) -> Vec<Message> {
         let session = self.terms.session.into();
-        if !self.inside().contains(site) || self.declined.contains_key(site) {
+        if !self.has_inside(site) {
             let result = Some(wire::outcome::Result::Abandoned(codes::LATE.to_owned()));
             return vec![Message::Outcome(wire::Outcome { session, result })];
         }
@@ -229,7 +245,7 @@ impl Round {
         if let Some(known) = self.known(site, &message) {
             return repeated(known, message.bytes(), message.what());
         }
-        if !self.inside().contains(site) || self.declined.contains_key(site) {
+        if !self.has_inside(site) {
             return Err(not_inside(&self.terms, site));
         }
         let terms = &self.terms;
@@ -298,7 +314,7 @@ impl Round {
         if self.declined.contains_key(site) {
             return Ok(None);
         }
-        if !self.inside().contains(site) {
+        if !self.has_inside(site) {
             return Err(not_inside(&self.terms, site));
         }
         let (task, site) = (self.terms.task, site.clone());

@@ -1,13 +1,24 @@
 //! The staging place of one upload: chunks in order, until the announced length is there.
 //!
-//! An upload exists only after a signed report announced it, and its length is the plan's: so memory
-//! is bounded by the cohort, and nobody can send what was not asked for. Staging is volatile on
-//! purpose; after a restart the site is told to begin again. Whether the bytes are the announced ones
-//! is checked where they are accepted. Start at [`Upload::take`].
+//! An upload exists only after a signed report announced it, and its length is the plan's; only so
+//! many are staged at a time as [`places`] gives: so memory is bounded, and nobody can send what was
+//! not asked for. Staging is volatile on purpose; after a restart the site is told to begin again.
+//! Whether the bytes are the announced ones is checked where they are accepted. Start at
+//! [`Upload::take`].
 
 use koinon_aggregation::planted::{Weakness, weak};
 use koinon_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_MAX};
 use koinon_proto::wire;
+
+use crate::places::Places;
+
+/// All uploads of a round that are staged at a time; one may be staged however long it is.
+const STAGED_BYTES_MAX: usize = 16 << 20;
+
+/// Places for uploads of so many bytes each.
+pub(crate) fn places(bytes: usize) -> Places {
+    Places::new(STAGED_BYTES_MAX / bytes.max(1))
+}
 
 /// An upload under way.
 pub(crate) struct Upload {
@@ -17,9 +28,6 @@ pub(crate) struct Upload {
     /// Length of every chunk but the last, as the first one had it.
     chunk_bytes: usize,
     next: u32,
-    /// Whether the site was told what is wanted since the last chunk that fitted: one answer is
-    /// enough for a whole row of chunks behind a lost one.
-    told: bool,
     /// Whether it was whole once and not what the report said.
     began_again: bool,
 }
@@ -27,9 +35,10 @@ pub(crate) struct Upload {
 /// What became of a chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// It is staged, or was before: tell the site which one is next.
+    /// It is staged: tell the site which one is next.
     Next,
-    /// It is out of order, and the site knows already what is wanted.
+    /// It is out of order: sent before a receipt came, or behind one that was lost. The site asks
+    /// with its next hello what is wanted.
     Ignored,
     /// It does not fit the announced length: nothing changed.
     Misfit,
@@ -41,7 +50,7 @@ impl Upload {
     /// The upload that `report` announces, of `bytes` bytes.
     pub(crate) fn new(report: Vec<u8>, bytes: usize) -> Self {
         let (staged, chunk_bytes) = (Vec::new(), 0);
-        Self { report, bytes, staged, chunk_bytes, next: 0, told: false, began_again: false }
+        Self { report, bytes, staged, chunk_bytes, next: 0, began_again: false }
     }
 
     /// The announcing report.
@@ -57,18 +66,18 @@ impl Upload {
     /// Takes a chunk if it is the next one and fits.
     pub(crate) fn take(&mut self, chunk: &wire::UploadChunk) -> Taken {
         if chunk.index != self.next {
-            let news = chunk.index < self.next || !self.told;
-            self.told = true;
-            return if news { Taken::Next } else { Taken::Ignored };
+            return Taken::Ignored;
         }
         let chunk_bytes = if self.next == 0 { chunk.data.len() } else { self.chunk_bytes };
         if !self.fits(chunk, chunk_bytes) {
             return Taken::Misfit;
         }
+        if self.next == 0 {
+            self.staged.reserve_exact(self.bytes);
+        }
         self.chunk_bytes = chunk_bytes;
         self.staged.extend_from_slice(&chunk.data);
         self.next += 1;
-        self.told = false;
         if self.staged.len() < self.bytes {
             return Taken::Next;
         }
@@ -77,10 +86,14 @@ impl Upload {
 
     /// The whole was not what the report said: begins again, or says `false` the second time.
     pub(crate) fn begin_again(&mut self) -> bool {
-        // The next attempt may come in chunks of another length.
-        self.staged.clear();
-        (self.next, self.told, self.chunk_bytes) = (0, true, 0);
+        self.clear();
         !std::mem::replace(&mut self.began_again, true)
+    }
+
+    /// Forgets what is staged, and holds no memory for it: the next attempt may come in chunks of
+    /// another length.
+    pub(crate) fn clear(&mut self) {
+        (self.staged, self.next, self.chunk_bytes) = (Vec::new(), 0, 0);
     }
 
     fn fits(&self, chunk: &wire::UploadChunk, chunk_bytes: usize) -> bool {
@@ -90,8 +103,9 @@ impl Upload {
         let total = self.bytes.div_ceil(chunk_bytes.max(1));
         weak(Weakness::AnyChunk)
             || sized
-            && chunk.data.len() == chunk_bytes.min(left)
-            && u32::try_from(total).is_ok_and(|total| total == chunk.total && total <= CHUNKS_MAX)
+                && chunk.data.len() == chunk_bytes.min(left)
+                && u32::try_from(total)
+                    .is_ok_and(|total| total == chunk.total && total <= CHUNKS_MAX)
     }
 }
 
@@ -118,10 +132,10 @@ mod tests {
     #[test]
     fn chunks_are_staged_in_order_and_once() {
         let mut upload = Upload::new(b"report".to_vec(), 2500);
-        assert_eq!(upload.take(&chunk(1, 3, 1024)), Taken::Next, "told once that 0 is wanted");
+        assert_eq!(upload.take(&chunk(1, 3, 1024)), Taken::Ignored);
         assert_eq!(upload.take(&chunk(2, 3, 452)), Taken::Ignored);
         assert_eq!(upload.take(&chunk(0, 3, 1024)), Taken::Next);
-        assert_eq!(upload.take(&chunk(0, 3, 1024)), Taken::Next, "a repeat is answered");
+        assert_eq!(upload.take(&chunk(0, 3, 1024)), Taken::Ignored, "a repeat");
         assert_eq!((upload.next(), upload.staged.len()), (1, 1024));
         assert_eq!(upload.take(&chunk(1, 3, 1024)), Taken::Next);
         let whole = match upload.take(&chunk(2, 3, 452)) {

@@ -20,7 +20,7 @@ pub const MAILBOX_MAIL_MAX: usize = 1024;
 pub const MAILBOX_BYTES_MAX: usize = 16 * MIB;
 
 /// An uploaded chunk, unless the coordinator is set up otherwise.
-pub const CHUNK_BYTES_DEFAULT: usize = 16 * KIB;
+pub const CHUNK_BYTES_DEFAULT: usize = 64 * KIB;
 /// The smallest chunk that may be configured.
 pub const CHUNK_BYTES_MIN: usize = KIB;
 /// The largest chunk that may be configured.

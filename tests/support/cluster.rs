@@ -210,7 +210,7 @@ fn settle_in(dir: &Path, shape: &Shape) {
     let text = std::fs::read_to_string(&path).unwrap();
     let text = text.replace("proxy = \"environment\"", "proxy = \"none\"");
     let text = match shape.chunk_bytes {
-        Some(bytes) => text.replace("chunk_bytes = 16384", &format!("chunk_bytes = {bytes}")),
+        Some(bytes) => text.replace("chunk_bytes = 65536", &format!("chunk_bytes = {bytes}")),
         None => text,
     };
     std::fs::write(&path, text).unwrap();

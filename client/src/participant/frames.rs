@@ -64,7 +64,7 @@ impl Participant {
             self.check_in_anyway(turn);
             self.say_again(turn);
         }
-        self.upload_again(turn);
+        self.await_receipt();
         self.ask_for_roster(turn);
     }
 

@@ -1,8 +1,9 @@
 //! Reporting: the masked update is durable and on its way, chunk by chunk, until the coordinator says
 //! that it is durable there.
 //!
-//! One chunk at a time is on its way, and the coordinator says which it wants next; a connection or a
-//! coordinator that was lost goes on there, with the same bytes.
+//! Nothing is sent before the coordinator has room and asks for a chunk; then a few are on their way at
+//! a time, and each receipt says which one is wanted next. A connection or a coordinator that was
+//! lost goes on where the first receipt after it says, with the same bytes.
 
 use koinon_aggregation::client::Masked;
 use koinon_proto::wire::to_coordinator::Message as Reply;
@@ -27,13 +28,16 @@ pub(super) struct Upload {
     packed: Vec<u8>,
     /// The chunk that the coordinator wants next, as far as it said.
     pub(super) next: u32,
-    /// Whether that chunk is on its way: it is not sent twice because of a repeated receipt.
-    sent: bool,
+    /// The first chunk that is not on its way; none as long as nobody asked on this connection.
+    unsent: Option<u32>,
 }
+
+/// Chunks on their way at a time.
+const WINDOW: u32 = 8;
 
 impl Reporting {
     pub(super) fn new(round: Round, packed: Vec<u8>) -> Self {
-        Self { round, upload: Some(Upload { packed, next: 0, sent: false }) }
+        Self { round, upload: Some(Upload { packed, next: 0, unsent: None }) }
     }
 
     /// The phase after the coordinator confirmed the update.
@@ -48,11 +52,23 @@ impl Upload {
         u32::try_from(self.packed.len().div_ceil(chunk_bytes)).unwrap_or(u32::MAX)
     }
 
-    fn chunk(&self, session: &Digest, chunk_bytes: usize) -> Option<wire::UploadChunk> {
-        let index = usize::try_from(self.next).ok()?;
-        let data = self.packed.chunks(chunk_bytes).nth(index)?.to_vec();
+    /// The coordinator wants this chunk next. A receipt that says nothing new changes nothing: chunks
+    /// behind a lost one are asked for again after the next hello.
+    fn on_receipt(&mut self, next: u32) {
+        self.unsent = match self.unsent {
+            Some(unsent) if next >= self.next => Some(unsent.max(next)),
+            _ => Some(next),
+        };
+        self.next = next;
+    }
+
+    /// The next chunk to be sent, while there is room in the window.
+    fn take(&mut self, session: &Digest, chunk_bytes: usize) -> Option<wire::UploadChunk> {
+        let index = self.unsent.filter(|unsent| *unsent < self.next.saturating_add(WINDOW))?;
+        let data = self.packed.chunks(chunk_bytes).nth(usize::try_from(index).ok()?)?.to_vec();
+        self.unsent = Some(index + 1);
         let (session, total) = ((*session).into(), self.total(chunk_bytes));
-        Some(wire::UploadChunk { session, index: self.next, total, data })
+        Some(wire::UploadChunk { session, index, total, data })
     }
 }
 
@@ -72,18 +88,18 @@ impl Participant {
         if receipt.next > total {
             return turn.fault(Fault::Receipt);
         }
-        if receipt.next != upload.next {
-            (upload.next, upload.sent) = (receipt.next, false);
+        let news = receipt.next != upload.next;
+        upload.on_receipt(receipt.next);
+        if news {
             turn.note(Note::Uploaded { session, acknowledged: receipt.next, total });
         }
         self.upload(turn);
     }
 
-    /// Sends the chunk that is wanted, also if it was sent before: it may have been lost.
-    pub(super) fn upload_again(&mut self, turn: &mut Turn<'_>) {
+    /// What was sent may be lost: the receipt that answers a hello says where to go on.
+    pub(super) fn await_receipt(&mut self) {
         if let Phase::Reporting(Reporting { upload: Some(upload), .. }) = &mut self.phase {
-            upload.sent = false;
-            self.upload(turn);
+            upload.unsent = None;
         }
     }
 
@@ -92,12 +108,10 @@ impl Participant {
         if !self.link.is_welcomed() {
             return;
         }
-        if let Phase::Reporting(Reporting { round, upload: Some(upload), .. }) = &mut self.phase
-            && !upload.sent
-            && let Some(chunk) = upload.chunk(&round.session, chunk_bytes)
-        {
-            upload.sent = true;
-            self.link.send(turn, wire::site_frame::Frame::Chunk(chunk));
+        if let Phase::Reporting(Reporting { round, upload: Some(upload), .. }) = &mut self.phase {
+            while let Some(chunk) = upload.take(&round.session, chunk_bytes) {
+                self.link.send(turn, wire::site_frame::Frame::Chunk(chunk));
+            }
         }
     }
 

@@ -178,7 +178,6 @@ impl Participant {
         turn.push(Effect::PersistVector { session, bytes: packed });
         self.move_to(turn, Phase::Reporting(Reporting::new(round, update.packed)));
         self.answer(turn, Question::Inbox, asked, message, secret);
-        self.upload_again(turn);
     }
 
     /// All blobs are here again after a restart.

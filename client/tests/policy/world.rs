@@ -476,10 +476,12 @@ impl Site {
         self.staged.clear();
     }
 
-    /// What an honest coordinator's carrier answers to a frame: welcome, receipts.
+    /// What an honest coordinator's carrier answers to a frame: welcome, receipts, and which chunk it
+    /// wants of an update that was reported.
     fn answer(&mut self, frame: wire::SiteFrame) -> Vec<Event> {
         use wire::coordinator_frame::Frame;
         use wire::site_frame::Frame as F;
+        let asks = !matches!(frame.frame, Some(F::Chunk(_)) | None);
         let answer = match frame.frame {
             Some(F::Hello(hello)) => {
                 self.received = self.received.max(hello.first_sequence - 1);
@@ -490,7 +492,12 @@ impl Site {
                 if mail.sequence == self.received + 1 {
                     self.received += 1;
                     let body = mail.envelope.unwrap().body;
-                    self.said.extend(wire::ToCoordinator::decode(&body[..]).unwrap().message);
+                    let message = wire::ToCoordinator::decode(&body[..]).unwrap().message;
+                    if let Some(FromSite::Report(report)) = &message {
+                        let session = Digest::try_from(&report.session[..]).unwrap();
+                        self.staged.entry(session).or_default();
+                    }
+                    self.said.extend(message);
                 }
                 Frame::Receipt(wire::Receipt { sequence: self.received, rejection: None })
             }
@@ -511,7 +518,15 @@ impl Site {
             }
             None => return Vec::new(),
         };
-        vec![Event::Frame(wire::CoordinatorFrame { frame: Some(answer) })]
+        let wanted =
+            self.staged.iter().filter(|(session, _)| asks && !self.uploaded.contains_key(session));
+        let receipt = |(session, staged): (&Digest, &Vec<u8>)| {
+            let (session, next) = ((*session).into(), staged.len().div_ceil(CHUNK_BYTES) as u32);
+            Frame::ChunkReceipt(wire::ChunkReceipt { session, next })
+        };
+        let frames: Vec<Frame> = std::iter::once(answer).chain(wanted.map(receipt)).collect();
+        let event = |frame| Event::Frame(wire::CoordinatorFrame { frame: Some(frame) });
+        frames.into_iter().map(event).collect()
     }
 
     pub(crate) fn refusals(&self) -> Vec<&'static str> {

@@ -14,11 +14,13 @@ use super::{Coordinator, Out, keys};
 use crate::cohort::{Draw, choose};
 use crate::event::{Effect, codes};
 use crate::figures::Figures;
+use crate::post::chunk_receipt;
 use crate::record::Change;
 use crate::round::selection::{Present, Selected};
 use crate::round::{Kind, Live, Round, Turn};
 use crate::task::material::Settled;
 use crate::task::{FALSE_DEALER, Next};
+use crate::upload::Upload;
 
 impl Coordinator {
     /// Does all that follows now.
@@ -43,6 +45,7 @@ impl Coordinator {
         digest: &Digest,
         select: bool,
     ) -> bool {
+        self.give_places(out, digest);
         let Some(task) = self.state.tasks.get(digest) else { return false };
         if let Some(round) = &task.round {
             let live = self.live.get_mut(digest).expect("a running round has its session");
@@ -67,6 +70,21 @@ impl Coordinator {
                 self.select(out, rng, digest, (kind, round, attempt))
             }
             Next::Round { .. } => false,
+        }
+    }
+
+    /// Asks for the uploads that there is place for now.
+    fn give_places(&mut self, out: &mut Out, digest: &Digest) {
+        let round = self.state.tasks.get(digest).and_then(|task| task.round.as_ref());
+        let (Some(round), Some(live)) = (round, self.live.get_mut(digest)) else { return };
+        let connections = &self.connections;
+        let is_there = |site: &SiteId| connections.get(site).is_some_and(|c| c.post.is_some());
+        let turned = live.staging.turn(self.now, round.terms.cutoff_ms(), is_there);
+        for site in &turned.lost {
+            live.uploads.get_mut(site).into_iter().for_each(Upload::clear);
+        }
+        for site in &turned.given {
+            out.send(site, chunk_receipt(round.terms.session.into(), 0));
         }
     }
 
@@ -144,7 +162,7 @@ impl Coordinator {
     /// Ends a phase, and tells everybody who was in it what comes now, also that it goes on without
     /// them.
     fn proceed(&mut self, out: &mut Out, digest: &Digest, change: Change) -> bool {
-        let before: Vec<SiteId> = self.running(digest).inside().into_iter().cloned().collect();
+        let before: Vec<SiteId> = self.running(digest).inside().cloned().collect();
         self.decide(out, change);
         self.tell(out, digest, &before);
         true
@@ -179,10 +197,10 @@ impl Coordinator {
             Err(reason) => return self.abandon(out, digest, reason),
         };
         out.blobs.extend(blobs);
-        let ended = round_of(&self.state.tasks[digest].round);
+        let audience = self.running(digest).audience();
         let figures = Figures::read(&sum, bytes_up);
         self.decide(out, Change::Committed { task: *digest, result, optimizer, figures });
-        self.conclude(out, digest, &ended)
+        self.conclude(out, digest, &audience)
     }
 
     /// Writes down who is to blame, where that can be known.
@@ -208,7 +226,7 @@ impl Coordinator {
         if let Ok(Some(change)) = self.running(digest).on_decline(site, code) {
             self.decide(out, change);
         }
-        self.live.get_mut(digest).and_then(|live| live.uploads.remove(site));
+        self.live.get_mut(digest).into_iter().for_each(|live| live.end_upload(site));
         let budget_ms = self.state.tasks[digest].manifest.budget_ms;
         if let Some(connection) = self.connections.get_mut(site) {
             connection.pauses.insert(*digest, self.now.saturating_add(budget_ms));
@@ -232,19 +250,18 @@ impl Coordinator {
     }
 
     pub(super) fn abandon(&mut self, out: &mut Out, digest: &Digest, reason: &str) -> bool {
-        let ended = round_of(&self.state.tasks[digest].round);
+        let audience = self.running(digest).audience();
         self.decide(out, Change::Abandoned { task: *digest, reason: reason.to_owned() });
         self.shorten_pauses(digest);
-        self.conclude(out, digest, &ended)
+        self.conclude(out, digest, &audience)
     }
 
-    /// After a round ended: the cohort is told, and what only the round needed goes.
-    pub(super) fn conclude(&mut self, out: &mut Out, digest: &Digest, ended: &Round) -> bool {
+    /// After a round ended: its audience is told, and what only the round needed goes.
+    pub(super) fn conclude(&mut self, out: &mut Out, digest: &Digest, audience: &[SiteId]) -> bool {
         self.live.remove(digest);
         self.deadlines.remove(digest);
         self.stirred = true;
-        // Who was left out or left before has been told already.
-        for site in ended.inside().into_iter().filter(|site| !ended.declined.contains_key(*site)) {
+        for site in audience {
             if let Some(outcome) = self.state.outcomes.get(site) {
                 let message = outcome.to_wire();
                 self.post(out, site, message);
@@ -328,8 +345,4 @@ struct Begin {
     round: u32,
     attempt: u32,
     cohort: Vec<SiteId>,
-}
-
-fn round_of(round: &Option<Round>) -> Round {
-    round.clone().expect("only asked for tasks with a running round")
 }

@@ -97,10 +97,10 @@ impl Coordinator {
         let Some(post) = self.connections.get(site).and_then(|c| c.post.as_ref()) else { return };
         post.greeting().into_iter().for_each(|frame| out.send(site, frame));
         for (task, live) in &self.live {
-            if let Some(upload) = live.uploads.get(site)
+            if let Some(next) = live.wanted(site)
                 && let Some(round) = &self.state.tasks[task].round
             {
-                out.send(site, chunk_receipt(round.terms.session.into(), upload.next()));
+                out.send(site, chunk_receipt(round.terms.session.into(), next));
             }
         }
     }
@@ -262,7 +262,7 @@ impl Coordinator {
         let Some(round) = &self.state.tasks[&task].round else { return };
         let Phase::Reporting(phase) = &round.phase else { return };
         let session = || chunk.session.clone();
-        match phase.on_chunk(&round.terms, live, site, chunk) {
+        match phase.on_chunk(&round.terms, self.now, live, site, chunk) {
             Chunk::Silent => {}
             Chunk::Wanted(next) => out.send(site, chunk_receipt(session(), next)),
             Chunk::Bad(code) => {

@@ -196,10 +196,10 @@ impl Coordinator {
                 return Err(Rejection::new(codes::TASK_ENDED, detail));
             }
             None => {
-                let ended = task.round.clone();
+                let audience = task.round.as_ref().map(Round::audience);
                 self.decide(out, Change::TaskCancelled { task: *digest });
-                if let Some(round) = ended {
-                    self.conclude(out, digest, &round);
+                if let Some(audience) = audience {
+                    self.conclude(out, digest, &audience);
                 }
                 self.forget_task(digest);
             }

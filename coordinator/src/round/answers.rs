@@ -49,18 +49,21 @@ impl<T> Answers<T> {
         self.of.len()
     }
 
-    /// Whether to go on waiting for `sites`: until all have answered, or `need` have and grace has
-    /// passed, or the cutoff.
-    pub(super) fn wait<'a>(
+    /// How many may still answer, of `count` who were asked, as `asked` says: this is asked after every
+    /// message, so that only those who declined are looked at one by one.
+    pub(super) fn waiting(
         &self,
-        terms: &Terms,
         declined: &BTreeMap<SiteId, String>,
-        sites: impl Iterator<Item = &'a SiteId>,
-        need: usize,
-        now: Millis,
-    ) -> Wait {
-        let may = |site: &&SiteId| !self.of.contains_key(*site) && !declined.contains_key(*site);
-        let waiting = sites.filter(may).count();
+        count: usize,
+        asked: impl Fn(&SiteId) -> bool,
+    ) -> usize {
+        let gone = |site: &&SiteId| asked(site) && !self.of.contains_key(*site);
+        count - self.of.len() - declined.keys().filter(gone).count()
+    }
+
+    /// Whether to go on waiting for so many sites: until all have answered, or `need` have and grace
+    /// has passed, or the cutoff.
+    pub(super) fn wait(&self, terms: &Terms, waiting: usize, need: usize, now: Millis) -> Wait {
         let cutoff_ms = terms.cutoff_ms();
         if self.of.len() + waiting < need {
             return Wait::Hopeless(codes::TOO_FEW);
@@ -74,6 +77,10 @@ impl<T> Answers<T> {
         };
         let left_ms = cutoff_ms.saturating_sub(quorum_ms);
         let until_ms = quorum_ms.saturating_add(terms.grace_ms.min(left_ms / 4));
-        if now >= until_ms && !weak(Weakness::EndlessWait) { Wait::Over } else { Wait::Until(until_ms) }
+        if now >= until_ms && !weak(Weakness::EndlessWait) {
+            Wait::Over
+        } else {
+            Wait::Until(until_ms)
+        }
     }
 }

@@ -11,14 +11,18 @@ use koinon_proto::{Digest, SiteId};
 use super::{Phase, Round, own};
 use crate::error::ReplayError;
 use crate::event::Rejection;
-use crate::upload::Upload;
+use crate::places::Places;
+use crate::upload::{self, Upload};
 
 /// The private sum and the uploads under way: derived from the journal, and volatile.
 pub(crate) struct Live {
     pub(crate) session: ServerSession,
     /// Identity keys of the cohort, as the roster of the plan states them.
     pub(crate) members: BTreeMap<String, [u8; 32]>,
+    /// The announced uploads that are not accepted yet.
     pub(crate) uploads: BTreeMap<SiteId, Upload>,
+    /// Which of them may be staged.
+    pub(crate) staging: Places,
 }
 
 impl Live {
@@ -27,7 +31,9 @@ impl Live {
         plan: SessionPlan,
         members: BTreeMap<String, [u8; 32]>,
     ) -> Result<Self, koinon_aggregation::Rejection> {
-        Ok(Self { session: ServerSession::new(plan)?, members, uploads: BTreeMap::new() })
+        let staging = upload::places(plan.encoding.update_bytes());
+        let session = ServerSession::new(plan)?;
+        Ok(Self { session, members, uploads: BTreeMap::new(), staging })
     }
 
     /// The session of a round in the journal: all that was accepted is given again.
@@ -64,6 +70,17 @@ impl Live {
             }
         }
         Ok(live)
+    }
+
+    /// The chunk wanted next of a site whose upload has a place.
+    pub(crate) fn wanted(&self, site: &SiteId) -> Option<u32> {
+        self.uploads.get(site).filter(|_| self.staging.holds(site)).map(Upload::next)
+    }
+
+    /// A site's upload is accepted, or not wanted any more.
+    pub(crate) fn end_upload(&mut self, site: &SiteId) {
+        self.uploads.remove(site);
+        self.staging.leave(site);
     }
 
     /// Refuses an index that is not the site's own.

@@ -1,7 +1,7 @@
 //! Reporting: the dealers send their masked updates, and each one accepted is in the sum.
 //!
-//! A site announces its update with a signed report; then the packed words follow in chunks, so that
-//! a broken transfer goes on where it was. *Accepted* is said when the update is durable, and never
+//! A site announces its update with a signed report; when there is a place for it, the packed words
+//! follow in chunks, so that a broken transfer goes on where it was. *Accepted* is said when the update is durable, and never
 //! taken back. Those accepted when the phase ends are the survivors. Start at
 //! [`Reporting::on_report`].
 
@@ -56,7 +56,8 @@ pub(crate) enum Chunk {
 }
 
 impl Reporting {
-    /// A dealer announces its update; gives the chunk wanted next, or none when it is accepted.
+    /// A dealer announces its update; gives the chunk wanted next, or none when it is accepted or waits
+    /// for its place.
     pub(crate) fn on_report(
         &self,
         terms: &Terms,
@@ -73,7 +74,7 @@ impl Reporting {
         }
         if let Some(upload) = live.uploads.get(site) {
             let same = upload.report() == message.report;
-            return if same { Ok(Some(upload.next())) } else { Err(second()) };
+            return if same { Ok(live.wanted(site)) } else { Err(second()) };
         }
         let report = Report::from_bytes(&message.report)?;
         live.own_index(site, report.index())?;
@@ -83,13 +84,15 @@ impl Reporting {
             return Err(Rejection::new(codes::BAD_UPLOAD, detail));
         }
         live.uploads.insert(site.clone(), Upload::new(message.report, bytes));
-        Ok(Some(0))
+        live.staging.ask(site);
+        Ok(None)
     }
 
     /// A chunk of an announced update.
     pub(crate) fn on_chunk(
         &self,
         terms: &Terms,
+        now: Millis,
         live: &mut Live,
         site: &SiteId,
         chunk: &wire::UploadChunk,
@@ -97,9 +100,14 @@ impl Reporting {
         if self.updates.of.contains_key(site) {
             return Chunk::Wanted(chunk.total);
         }
-        let Some(upload) = live.uploads.get_mut(site) else { return Chunk::Silent };
+        // Who has no place is not asked for chunks; those of one who lost it may still be on their way.
+        let upload = live.uploads.get_mut(site).filter(|_| live.staging.holds(site));
+        let Some(upload) = upload else { return Chunk::Silent };
         let packed = match upload.take(chunk) {
-            Taken::Next => return Chunk::Wanted(upload.next()),
+            Taken::Next => {
+                live.staging.active(site, now);
+                return Chunk::Wanted(upload.next());
+            }
             Taken::Ignored => return Chunk::Silent,
             Taken::Misfit => return begin_again(upload),
             Taken::Whole(packed) => packed,
@@ -112,7 +120,7 @@ impl Reporting {
             Err(koinon_aggregation::Rejection::WrongUpdate { .. }) => begin_again(upload),
             Err(rejection) => Chunk::Bad(rejection.code()),
             Ok(()) => {
-                live.uploads.remove(site);
+                live.end_upload(site);
                 let change = Change::UpdateAccepted {
                     task: terms.task,
                     site: site.clone(),
@@ -134,8 +142,13 @@ impl Reporting {
         live: &mut Live,
     ) -> Turn {
         let need = terms.need(self.bundles.len());
-        match self.updates.wait(terms, declined, self.shares.keys(), need, now) {
-            Wait::Until(until_ms) => Turn::Wait(until_ms),
+        let asked = |site: &SiteId| self.shares.contains_key(site);
+        let waiting = self.updates.waiting(declined, self.shares.len(), asked);
+        match self.updates.wait(terms, waiting, need, now) {
+            Wait::Until(until_ms) => {
+                let next_ms = live.staging.next_ms(now, terms.cutoff_ms());
+                Turn::Wait(next_ms.map_or(until_ms, |next_ms| next_ms.min(until_ms)))
+            }
             Wait::Hopeless(reason) => Turn::Abandon(reason),
             Wait::Over => match live.session.fix_survivors() {
                 Ok(_) => Turn::Go(Change::SurvivorsFixed { task: terms.task }),

@@ -50,7 +50,9 @@ impl Sharing {
         live: &mut Live,
     ) -> Turn {
         let need = terms.need(self.bundles.len());
-        match self.shares.wait(terms, declined, self.bundles.keys(), need, now) {
+        let asked = |site: &SiteId| self.bundles.contains_key(site);
+        let waiting = self.shares.waiting(declined, self.bundles.len(), asked);
+        match self.shares.wait(terms, waiting, need, now) {
             Wait::Until(until_ms) => Turn::Wait(until_ms),
             Wait::Hopeless(reason) => Turn::Abandon(reason),
             Wait::Over => match live.session.fix_dealers() {

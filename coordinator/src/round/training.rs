@@ -49,7 +49,9 @@ impl Training {
         now: Millis,
         live: &mut Live,
     ) -> Turn {
-        match self.bundles.wait(terms, declined, terms.cohort.iter(), terms.quorum, now) {
+        let asked = |site: &SiteId| terms.cohort.contains(site);
+        let waiting = self.bundles.waiting(declined, terms.cohort.len(), asked);
+        match self.bundles.wait(terms, waiting, terms.quorum, now) {
             Wait::Until(until_ms) => Turn::Wait(until_ms),
             Wait::Hopeless(reason) => Turn::Abandon(reason),
             Wait::Over => self.fix(terms, live),
