@@ -99,6 +99,14 @@ pub fn plant<T>(weaknesses: &[Weakness], run: impl FnOnce() -> T) -> T {
     run()
 }
 
+/// The seed of the mask of a pair that agreed on `shared`, for tests of what it depends on.
+#[cfg(feature = "planted")]
+#[must_use]
+pub fn pair_seed(shared: [u8; 32], agreed: &[u8; 32], a: usize, b: usize) -> [u8; 32] {
+    let bound = crate::agree::Bound::Dealers(agreed);
+    *crate::agree::pair_seed(&crate::secret::Secret::new(shared), bound, a, b).expose()
+}
+
 #[cfg(feature = "planted")]
 thread_local! {
     static PLANTED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
