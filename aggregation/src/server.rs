@@ -395,7 +395,7 @@ impl ServerSession {
         self.signatures.keys().map(|&index| narrow(index)).collect()
     }
 
-    /// The signatures that every survivor wants to see before it reveals.
+    /// The signatures that every survivor wants to see before it reveals: a quorum of them.
     ///
     /// # Errors
     /// [`Rejection::TooFew`] as long as there is no quorum.
@@ -405,7 +405,7 @@ impl ServerSession {
         if have < need {
             return Err(Rejection::TooFew { what: "survivor signatures", have, need });
         }
-        Ok(self.signatures.values().cloned().collect())
+        Ok(self.signatures.values().take(need).cloned().collect())
     }
 
     /// Takes a survivor's reveal. Shares that do not open the dealer's commitment are left out, and

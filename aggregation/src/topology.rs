@@ -12,6 +12,7 @@ use crate::graph::{Graph, committee, is_degree};
 use crate::hash::{Digest, hash};
 use crate::indices::Indices;
 use crate::parameters::{self, ParameterError, Sparse};
+use crate::participants::COMPLETE_MAX;
 use crate::plan::threshold;
 
 /// Who holds shares of whose secrets, and with it the version of the protocol.
@@ -98,6 +99,9 @@ impl Scheme {
         n: usize,
     ) -> Result<Self, PlanError> {
         let Topology::Sparse(sparse) = topology else {
+            if n > COMPLETE_MAX {
+                return Err(PlanError::Range("the number of participants"));
+            }
             let t = threshold(n);
             let signers = (0..n).collect();
             let rules = Rules { n, threshold: t, signers, quorum: t };
@@ -141,12 +145,22 @@ impl Scheme {
     /// What the participant `me` needs to know of this.
     pub(crate) fn seat(self, me: usize) -> Seat {
         let peers = self.holders(me);
-        let place = |&peer: &u16| {
-            let holders = self.holders(usize::from(peer));
-            narrow(holders.binary_search(&narrow(me)).expect("holding shares is mutual"))
-        };
-        let places = peers.iter().map(place).collect();
+        let places = peers.iter().map(|&peer| self.place(usize::from(peer), me)).collect();
         Seat { me, peers, places, rules: self.rules }
+    }
+
+    /// At which place among the holders of `dealer` its peer `holder` is.
+    fn place(&self, dealer: usize, holder: usize) -> u16 {
+        match &self.graph {
+            None => narrow(holder),
+            Some(graph) if graph.degree() + 1 == self.rules.n => {
+                narrow(holder - usize::from(holder > dealer))
+            }
+            Some(graph) => {
+                let found = graph.neighbours(dealer).binary_search(&holder);
+                narrow(found.expect("whose shares one holds, that one holds one's own"))
+            }
+        }
     }
 }
 

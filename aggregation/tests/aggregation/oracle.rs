@@ -1,165 +1,20 @@
-//! Any arrival order, any tolerated loss at every step: exactly the oracle's sum, or a named
-//! reason.
+//! Any arrival order, any tolerated loss at every step, restarts: exactly the oracle's sum, or a
+//! named reason.
 
-use koinon_aggregation::client::{Advertised, Keyed, Masked, Shared, Signed, advertise};
-use koinon_aggregation::{
-    Bundle, Delivery, Notice, Report, Reveal, ServerSession, Shares, Sum, SurvivorSignature,
-    threshold,
-};
+use koinon_aggregation::parameters::{Assumptions, Sparse};
+use koinon_aggregation::{Sum, threshold};
 use proptest::prelude::*;
-use rand_chacha::ChaCha20Rng;
 
-use crate::support::{Cohort, cohort, rng};
-
-/// The first step that a site does not do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Lost {
-    BeforeAdvertising,
-    BeforeSharing,
-    BeforeReporting,
-    BeforeSigning,
-    BeforeRevealing,
-    Never,
-}
-
-const STEPS: [Lost; 6] = [
-    Lost::BeforeAdvertising,
-    Lost::BeforeSharing,
-    Lost::BeforeReporting,
-    Lost::BeforeSigning,
-    Lost::BeforeRevealing,
-    Lost::Never,
-];
-
-/// Shuffles by a seed: who comes first is the network's choice.
-fn shuffled<T>(mut items: Vec<T>, seed: u64) -> Vec<T> {
-    let mut rng = rng(seed);
-    for i in (1..items.len()).rev() {
-        let j = usize::try_from(rng.next_u64() % (i as u64 + 1)).unwrap();
-        items.swap(i, j);
-    }
-    items
-}
-
-/// Brings every state and every message through its bytes, as a crash and a wire do.
-macro_rules! through_bytes {
-    ($type:ty, $state:expr) => {
-        <$type>::from_secret_bytes(&$state.to_secret_bytes()).unwrap()
-    };
-    (message $type:ty, $message:expr) => {
-        <$type>::from_bytes(&$message.to_bytes()).unwrap()
-    };
-}
-
-type Outcome<T> = Result<T, &'static str>;
-
-/// A session on its way, with the losses and the order of arrival that one case has.
-struct Case<'a> {
-    cohort: &'a Cohort,
-    lost: &'a [Lost],
-    seed: u64,
-    rng: ChaCha20Rng,
-    server: ServerSession,
-}
-
-impl Case<'_> {
-    fn active(&self, i: usize, step: Lost) -> bool {
-        self.lost[i] >= step
-    }
-
-    fn share(&mut self) -> Outcome<Vec<(usize, Shared)>> {
-        let (cohort, roster) = (self.cohort, &self.cohort.roster);
-        let (mut advertised, mut arriving) = (Vec::new(), Vec::new());
-        let lost = self.lost;
-        for i in (0..cohort.n()).filter(|&i| lost[i] >= Lost::BeforeSharing) {
-            let (name, key) = (&cohort.names[i], &cohort.keys[i]);
-            let (state, bundle) = advertise(cohort.plan.clone(), name, key, &mut self.rng).unwrap();
-            advertised.push((i, through_bytes!(Advertised, state)));
-            arriving.push(bundle);
-        }
-        for bundle in shuffled(arriving, self.seed) {
-            self.server.add_bundle(through_bytes!(message Bundle, bundle), roster).unwrap();
-        }
-        let sites: Vec<&str> = advertised.iter().map(|(i, _)| cohort.names[*i].as_str()).collect();
-        self.server.fix_participants(&sites, roster).map_err(|r| r.code())?;
-        let (mut shared, mut arriving) = (Vec::new(), Vec::new());
-        for (i, state) in advertised {
-            let key = &cohort.keys[i];
-            let me = self.server.index_of(&cohort.names[i]).unwrap();
-            let notice = through_bytes!(message Notice, self.server.notice_for(me).unwrap());
-            let (state, shares) = state.share(&notice, roster, 3, key, &mut self.rng).unwrap();
-            if self.active(i, Lost::BeforeReporting) {
-                arriving.push(shares);
-                shared.push((i, through_bytes!(Shared, state)));
-            }
-        }
-        for shares in shuffled(arriving, self.seed + 1) {
-            self.server.add_shares(through_bytes!(message Shares, shares)).unwrap();
-        }
-        self.server.fix_dealers().map_err(|r| r.code())?;
-        Ok(shared)
-    }
-
-    fn report(&mut self, shared: Vec<(usize, Shared)>) -> Outcome<Vec<(usize, Masked)>> {
-        let (mut masked, mut arriving) = (Vec::new(), Vec::new());
-        for (i, state) in shared {
-            let me = self.server.index_of(&self.cohort.names[i]).unwrap();
-            let inbox = self.server.inbox_for(me).unwrap();
-            let inbox: Vec<Delivery> =
-                inbox.iter().map(|d| through_bytes!(message Delivery, d)).collect();
-            let (state, erasures) = state.receive(&shuffled(inbox, self.seed + 2)).unwrap();
-            assert!(erasures.is_empty());
-            let (state, update) = self.cohort.mask(through_bytes!(Keyed, state), i);
-            if self.active(i, Lost::BeforeSigning) {
-                arriving.push(update);
-                masked.push((i, through_bytes!(Masked, state)));
-            }
-        }
-        for update in shuffled(arriving, self.seed + 3) {
-            let report = through_bytes!(message Report, update.report);
-            self.server.add_masked(report, &update.packed).unwrap();
-        }
-        Ok(masked)
-    }
-
-    fn open(&mut self, masked: Vec<(usize, Masked)>) -> Outcome<Sum> {
-        let survivors = self.server.fix_survivors().map_err(|r| r.code())?;
-        let (mut signed, mut arriving) = (Vec::new(), Vec::new());
-        for (i, state) in masked {
-            let (state, signature) = state.sign(&survivors, 3, &self.cohort.keys[i]).unwrap();
-            if self.active(i, Lost::BeforeRevealing) {
-                arriving.extend(signature);
-                signed.push((i, through_bytes!(Signed, state)));
-            }
-        }
-        for signature in shuffled(arriving, self.seed + 4) {
-            let signature = through_bytes!(message SurvivorSignature, signature);
-            self.server.add_signature(signature).unwrap();
-        }
-        let signatures = self.server.unmask_request().map_err(|r| r.code())?;
-        for (i, state) in shuffled(signed, self.seed + 5) {
-            if self.active(i, Lost::Never) {
-                let (_, reveal) = state.reveal(&signatures, &self.cohort.keys[i]).unwrap();
-                let reveal = through_bytes!(message Reveal, reveal);
-                assert_eq!(self.server.add_reveal(reveal.clone()).unwrap(), []);
-                let again = self.server.add_reveal(reveal).unwrap();
-                assert_eq!(again, [], "the same again is welcome");
-            }
-        }
-        let can_open = self.server.can_open();
-        let opened = self.server.open();
-        assert_eq!(can_open, opened.is_ok());
-        opened.map(|(sum, _)| sum).map_err(|e| e.code())
-    }
-}
+use crate::case::{Case, Lost, Outcome, STEPS};
+use crate::support::{Cohort, cohort, rng, sparse_cohort_with};
 
 /// A whole session; the error is the code of the reason it ended with.
 fn run(cohort: &Cohort, lost: &[Lost], seed: u64) -> Outcome<Sum> {
-    let server = ServerSession::new(cohort.plan.clone()).unwrap();
-    let mut case = Case { cohort, lost, seed, rng: rng(seed), server };
-    let shared = case.share()?;
-    let masked = case.report(shared)?;
-    case.open(masked)
+    let mut case = Case::new(cohort, lost, seed);
+    let (sum, summed) = case.run()?;
+    assert_eq!(case.refused, [""; 0]);
+    assert_eq!(sum.n_sites(), summed.len());
+    Ok(sum)
 }
 
 /// What must come of it.
@@ -183,7 +38,7 @@ fn expected(cohort: &Cohort, lost: &[Lost]) -> Outcome<Vec<i64>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(cases())]
 
     #[test]
     fn any_order_and_any_loss_give_the_sum_or_a_reason(
@@ -196,6 +51,57 @@ proptest! {
         let cohort = cohort(lost.len(), 1);
         let got = run(&cohort, &lost, u64::from(seed)).map(|sum| sum.values().to_vec());
         prop_assert_eq!(got, expected(&cohort, &lost));
+    }
+}
+
+/// More cases by the environment, as usual: PROPTEST_CASES=10000 takes about a minute.
+fn cases() -> ProptestConfig {
+    let given = std::env::var_os("PROPTEST_CASES").is_some();
+    if given { ProptestConfig::default() } else { ProptestConfig::with_cases(48) }
+}
+
+/// As weak as can be: a ring on which each shares with the two on either side.
+fn small_graph(n: usize, degree: u16) -> Cohort {
+    let assumptions =
+        Assumptions { colluding_percent: 0, dropout_percent: 0, sigma: 1, failure_bits: 1 };
+    let threshold = degree / 2 + 1;
+    let sparse = Sparse { degree, threshold, committee: 5, quorum: 3, assumptions };
+    sparse_cohort_with(n, 1, sparse)
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    /// On a graph, a site may refuse a set that leaves it too few neighbours, and is lost then; what
+    /// opens is right all the same, and where nobody is lost it opens.
+    #[test]
+    fn on_a_graph_any_order_and_any_loss_give_the_sum_or_a_reason(
+        lost in proptest::collection::vec(prop_oneof![
+            1 => proptest::sample::select(STEPS.to_vec()),
+            14 => Just(Lost::Never),
+        ], 7..=13),
+        degree in proptest::sample::select(vec![4u16, 6]),
+        seed: u32,
+    ) {
+        let cohort = small_graph(lost.len(), degree);
+        let mut case = Case::new(&cohort, &lost, u64::from(seed));
+        match case.run() {
+            Ok((sum, summed)) => {
+                let expected: Vec<usize> =
+                    (0..cohort.n()).filter(|&i| lost[i] >= Lost::BeforeSigning).collect();
+                prop_assert!(summed.iter().all(|i| expected.contains(i)));
+                prop_assert_eq!(sum.values(), cohort.oracle(&summed));
+                if case.refused.is_empty() {
+                    prop_assert_eq!(summed, expected);
+                }
+            }
+            Err(code) => {
+                prop_assert!(lost.iter().any(|&lost| lost != Lost::Never), "{}", code);
+                let named = ["too_few", "too_few_shares", "parameter_out_of_range"];
+                prop_assert!(named.contains(&code), "{}", code);
+            }
+        }
+        prop_assert!(case.refused.iter().all(|code| *code == "too_few"), "{:?}", case.refused);
     }
 }
 

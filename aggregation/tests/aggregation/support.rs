@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use koinon_aggregation::client::{Advertised, Keyed, Masked, Shared, Signed, advertise};
-use koinon_aggregation::parameters::{self, Assumptions};
+use koinon_aggregation::parameters::{self, Assumptions, Sparse};
 use koinon_aggregation::{
     Bundle, Clipped, Delivery, Encoded, EncodingPlan, Field, MaskedUpdate, ServerSession,
     SessionPlan, Shares, Signer, SurvivorSignature, Topology, UPDATE,
@@ -27,9 +27,9 @@ pub(crate) fn cohort(n: usize, session: u8) -> Cohort {
     let digits = if n > 100 { 3 } else { 2 };
     let names: Vec<String> = (0..n).map(|i| format!("site-{i:0digits$}")).collect();
     let key = |i: usize| {
-        let number = u16::try_from(i + 1).unwrap().to_be_bytes();
-        let secret: [u8; 32] =
-            std::array::from_fn(|at| if i < 255 { number[1] } else { number[at % 2] });
+        let [high, low] = u16::try_from(i + 1).unwrap().to_be_bytes();
+        let mut secret = [if high == 0 { low } else { 0 }; 32];
+        (secret[0], secret[1]) = if high == 0 { (low, low) } else { (high, low) };
         SigningKey::from_bytes(&secret)
     };
     let keys: Vec<SigningKey> = (0..n).map(key).collect();
@@ -56,10 +56,14 @@ pub(crate) fn cohort(n: usize, session: u8) -> Cohort {
 /// A cohort of `n` whose session is carried out on a graph: what is assumed is weak, so that there
 /// are graphs for few sites too.
 pub(crate) fn sparse_cohort(n: usize, session: u8, assumptions: &Assumptions) -> Cohort {
+    sparse_cohort_with(n, session, parameters::sparse(n, assumptions).unwrap())
+}
+
+pub(crate) fn sparse_cohort_with(n: usize, session: u8, sparse: Sparse) -> Cohort {
     let cohort = cohort(n, session);
     let fields = cohort.plan.encoding.fields()[1..].to_vec();
     let encoding = EncodingPlan::new(fields, None, u32::try_from(n).unwrap(), 100).unwrap();
-    let topology = Topology::Sparse(parameters::sparse(n, assumptions).unwrap());
+    let topology = Topology::Sparse(sparse);
     Cohort { plan: SessionPlan { encoding, topology, ..cohort.plan }, ..cohort }
 }
 
@@ -91,7 +95,7 @@ impl Cohort {
     }
 
     pub(crate) fn encoded(&self, i: usize, seed: u64) -> Encoded {
-        let bins = vec![1.0f64, i as f64 / 32.0];
+        let bins = vec![1.0f64, (i % 128) as f64 / 32.0];
         let values = vec![self.update(i).into(), bins.into()];
         let clipped = Clipped::new(&self.plan.encoding, values, self.weight(i)).unwrap();
         Encoded::new(clipped, &mut rng(seed))
@@ -107,7 +111,7 @@ impl Cohort {
                 sum[1 + e] += weight * i64::from(unit);
             }
             sum[1 + ENTRIES] += 256;
-            sum[2 + ENTRIES] += i64::try_from(8 * i).unwrap();
+            sum[2 + ENTRIES] += i64::try_from(8 * (i % 128)).unwrap();
         }
         sum
     }
