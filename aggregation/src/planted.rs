@@ -107,6 +107,15 @@ pub fn pair_seed(shared: [u8; 32], agreed: &[u8; 32], a: usize, b: usize) -> [u8
     *crate::agree::pair_seed(&crate::secret::Secret::new(shared), bound, a, b).expose()
 }
 
+/// Each site's neighbours in the graph of a key, for tests of what grinding keys is good for.
+#[cfg(feature = "planted")]
+#[must_use]
+pub fn neighbours(key: u64, n: usize, degree: usize) -> Vec<Vec<usize>> {
+    let seed = crate::hash::hash("koinon/2/graph", &[&key.to_le_bytes()]);
+    let graph = crate::graph::Graph::derive(&seed, n, degree);
+    (0..n).map(|site| graph.neighbours(site)).collect()
+}
+
 #[cfg(feature = "planted")]
 thread_local! {
     static PLANTED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
