@@ -17,6 +17,7 @@
 
 use std::collections::BTreeSet;
 
+use koinon_aggregation::COMPLETE_MAX;
 use koinon_proto::nearest::toml_error;
 use koinon_proto::task::{PrivacyUnit, TaskKind, TaskManifest};
 use koinon_proto::{Digest, limits};
@@ -59,6 +60,10 @@ pub struct ProtocolPolicy {
 pub struct CohortPolicy {
     /// The smallest number of sites whose sum this site helps to open, at least 3.
     pub min: u16,
+    /// In cohorts of more than 64, how rare a weak graph must be: 2^-this, at least 40.
+    pub sigma_min: u8,
+    /// In such cohorts, the share of colluding sites, in percent, that must be withstood.
+    pub colluding_percent_min: u8,
 }
 
 /// Which tasks are done.
@@ -161,7 +166,7 @@ impl Default for ProtocolPolicy {
 
 impl Default for CohortPolicy {
     fn default() -> Self {
-        Self { min: COHORT_MIN_DEFAULT }
+        Self { min: COHORT_MIN_DEFAULT, sigma_min: 80, colluding_percent_min: 10 }
     }
 }
 
@@ -234,7 +239,19 @@ impl Policy {
             return range("protocol.min_version", "a version this program speaks, from 1");
         }
         if self.cohort.min < limits::COHORT_MIN || self.cohort.min > limits::COHORT_MAX {
-            return range("cohort.min", "3 to 64; with two sites each learns the other's update");
+            return range(
+                "cohort.min",
+                "3 to 16384; with two sites each learns the other's update",
+            );
+        }
+        if !(40..=128).contains(&self.cohort.sigma_min) {
+            return range(
+                "cohort.sigma_min",
+                "40 to 128; keys can be tried offline, so 80 or more",
+            );
+        }
+        if self.cohort.colluding_percent_min > 50 {
+            return range("cohort.colluding_percent_min", "0 to 50");
         }
         let positive = |value: f64| value.is_finite() && value > 0.0;
         if !positive(self.tasks.clip_l2_max) {
@@ -276,6 +293,9 @@ impl Policy {
         refuse(!tasks.kinds.contains(&manifest.kind.into()), Refusal::KindForbidden)?;
         refuse(manifest.cohort.min < self.cohort.min, Refusal::CohortTooSmall)?;
         refuse(manifest.cohort.quorum < self.cohort.min, Refusal::CohortTooSmall)?;
+        let large = usize::from(manifest.cohort.max) > COMPLETE_MAX;
+        let weak = manifest.cohort.colluding_percent < self.cohort.colluding_percent_min;
+        refuse(large && weak, Refusal::GraphTooWeak)?;
         refuse(manifest.rounds > tasks.rounds_max, Refusal::TooManyRounds)?;
         let encoding = &manifest.encoding;
         let within = |value: f64, limit: f64| value <= limit;
@@ -322,6 +342,8 @@ const KEYS: &[&str] = &[
     "min_version",
     "cohort",
     "min",
+    "sigma_min",
+    "colluding_percent_min",
     "approvals",
     "default",
     "approved",
@@ -355,6 +377,11 @@ min_version = 1
 # This site helps to open a sum only if it is over at least so many sites. The fewer there are, the
 # more the others' sum says about this site. 3 is the least that can be written here.
 min = 5
+# In a cohort of more than 64 each site shares its secrets with some of the others only, on a graph
+# that is drawn anew in every round. A weak graph is drawn once in 2^80 rounds, as long as not more
+# than so many of a hundred sites collude with the coordinator.
+sigma_min = 80
+colluding_percent_min = 10
 
 [approvals]
 # What happens with a task that is not listed below: "ask" = it waits for `koinon client approve`,

@@ -84,6 +84,8 @@ pub(crate) struct Terms {
     pub(crate) session: SessionId,
     /// The session plan, canonical bytes.
     pub(crate) plan: Bytes,
+    /// Whether everybody shares with everybody.
+    pub(crate) complete: bool,
     /// The roster whose keys count in the session.
     pub(crate) roster: Digest,
     pub(crate) version: Option<Digest>,
@@ -106,7 +108,8 @@ impl Terms {
 
     /// How many of `participants` have to go on: the task's quorum, and what the masks need.
     fn need(&self, participants: usize) -> usize {
-        self.quorum.max(threshold(participants))
+        // On a graph each site looks for itself whether enough of its neighbours are left.
+        if self.complete { self.quorum.max(threshold(participants)) } else { self.quorum }
     }
 }
 
@@ -223,10 +226,22 @@ impl Round {
         }
         match &self.phase {
             Phase::Training(phase) => phase.mail(&self.terms, now, site),
-            Phase::Sharing(phase) => phase.mail(&self.terms, site),
+            Phase::Sharing(phase) => phase.mail(&self.terms, live, site),
             Phase::Reporting(phase) => phase.mail(&self.terms, live, site),
             Phase::Unmasking(phase) => phase.mail(&self.terms, live, site),
         }
+    }
+
+    /// Whether a site's newest mail is so large that it has to wait for a place: beside keys and shares
+    /// it holds the paths that prove them.
+    pub(crate) fn is_bulky(&self, site: &SiteId) -> bool {
+        let bulky = match &self.phase {
+            Phase::Training(_) => false,
+            Phase::Sharing(phase) => !phase.shares.of.contains_key(site),
+            Phase::Reporting(phase) => !phase.updates.of.contains_key(site),
+            Phase::Unmasking(phase) => phase.request.is_some() && !phase.reveals.contains_key(site),
+        };
+        bulky && !self.terms.complete && self.has_inside(site)
     }
 
     /// What is to happen at `now`: asked after every message and at every deadline.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use koinon_aggregation::SessionPlan;
+use koinon_aggregation::{SessionPlan, Topology};
 use koinon_proto::{Digest, Millis, SessionId, SiteId, TaskManifest, wire};
 use serde::Serialize;
 
@@ -168,6 +168,7 @@ impl State {
             attempt: *attempt,
             session: *session,
             plan: plan.clone(),
+            complete: stated.topology == Topology::Complete,
             roster: Digest(stated.roster),
             version: entry.version.filter(|_| !statistics),
             fitted: entry.fitted.filter(|_| !statistics),

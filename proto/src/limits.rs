@@ -47,14 +47,14 @@ pub const BUDGET_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
 /// The smallest cohort that a manifest may allow: with two, each learns the other's update.
 pub const COHORT_MIN: u16 = 3;
-/// The largest cohort on the complete graph.
-pub const COHORT_MAX: u16 = 64;
+/// The largest cohort. Above 64 sites each shares with some of the others.
+pub const COHORT_MAX: u16 = 16_384;
 /// Members of a roster.
 pub const ROSTER_MEMBERS_MAX: usize = 100_000;
 /// Enrolments that wait for a roster.
 pub const PENDING_MAX: usize = 1024;
-/// Connections of sites at one time.
-pub const CONNECTIONS_MAX: usize = 4096;
+/// Connections of sites at one time: the largest cohort, and some who connect again.
+pub const CONNECTIONS_MAX: usize = 20_000;
 
 /// A member's name.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -92,4 +92,10 @@ const _: () = {
     // A check-in names every task by its digest.
     assert!(TASKS_MAX * 40 + KIB <= ENVELOPE_BODY_BYTES_MAX);
     assert!(COHORT_MIN >= 3 && COHORT_MIN <= COHORT_MAX);
+    assert!(CONNECTIONS_MAX > COHORT_MAX as usize);
+    // Who takes part: all names, and of at most 4,096 neighbours a bundle and a path of 14 digests.
+    assert!(
+        COHORT_MAX as usize * (NAME_BYTES_MAX + 1) + 4_096 * (300 + 14 * 32)
+            < ENVELOPE_BODY_BYTES_MAX
+    );
 };

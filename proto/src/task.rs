@@ -74,6 +74,8 @@ const KEYS: &[&str] = &[
     "min",
     "max",
     "quorum",
+    "colluding_percent",
+    "dropout_percent",
     "clip_l2",
     "update_bound",
     "frac_bits",
@@ -174,7 +176,8 @@ pub enum InitFrom {
     },
 }
 
-/// How many sites take part in a round: `3 <= min <= quorum <= max <= 64`.
+/// How many sites take part in a round: `3 <= min <= quorum <= max <= 16,384`; and for cohorts of more
+/// than 64, where each site shares with some of the others only, what is assumed about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CohortPlan {
@@ -184,6 +187,33 @@ pub struct CohortPlan {
     pub max: u16,
     /// Reports that a round needs to commit.
     pub quorum: u16,
+    /// At most so many of a hundred sites collude with the coordinator, 1 to 50.
+    #[serde(default = "assumed_percent", skip_serializing_if = "is_assumed")]
+    pub colluding_percent: u8,
+    /// At most so many of a hundred sites are lost in a round, 1 to 50.
+    #[serde(default = "assumed_percent", skip_serializing_if = "is_assumed")]
+    pub dropout_percent: u8,
+}
+
+impl CohortPlan {
+    /// A cohort of these sizes, with the usual assumptions: one site in ten colludes, one in ten is
+    /// lost.
+    #[must_use]
+    pub const fn new(min: u16, max: u16, quorum: u16) -> Self {
+        let (colluding_percent, dropout_percent) = (ASSUMED_PERCENT, ASSUMED_PERCENT);
+        Self { min, max, quorum, colluding_percent, dropout_percent }
+    }
+}
+
+/// What is assumed where nothing else is said.
+const ASSUMED_PERCENT: u8 = 10;
+
+fn assumed_percent() -> u8 {
+    ASSUMED_PERCENT
+}
+
+fn is_assumed(percent: &u8) -> bool {
+    *percent == ASSUMED_PERCENT
 }
 
 /// How the coordinator makes a new version from the decoded mean update. `learning_rate` is in
@@ -310,7 +340,7 @@ impl TaskManifest {
             "1 to 64 characters of A-Z a-z 0-9 - _ . and space",
         )?;
         self.check_kind()?;
-        let CohortPlan { min, max, quorum } = self.cohort;
+        let CohortPlan { min, max, quorum, colluding_percent, dropout_percent } = self.cohort;
         require(
             min >= COHORT_MIN,
             "cohort.min",
@@ -322,7 +352,10 @@ impl TaskManifest {
             "at least cohort.min: no smaller sum is ever opened",
         )?;
         require(quorum <= max, "cohort.max", "at least cohort.quorum")?;
-        require(max <= COHORT_MAX, "cohort.max", "at most 64")?;
+        require(max <= COHORT_MAX, "cohort.max", "at most 16384")?;
+        let percent = |percent: u8| (1..=50).contains(&percent);
+        require(percent(colluding_percent), "cohort.colluding_percent", "1 to 50")?;
+        require(percent(dropout_percent), "cohort.dropout_percent", "1 to 50")?;
         require(
             (1..=BUDGET_MS_MAX).contains(&self.budget_ms),
             "budget_ms",
@@ -443,7 +476,7 @@ mod tests {
             init_from: InitFrom::Fresh { seed: 1 },
             rounds: 30,
             seed: 2,
-            cohort: CohortPlan { min: 5, max: 16, quorum: 12 },
+            cohort: CohortPlan::new(5, 16, 12),
             budget_ms: 60_000,
             grace_ms: 2_000,
             server_optimizer: ServerOptimizer::Momentum { learning_rate: 1.0, beta: 0.5 },
@@ -473,7 +506,7 @@ mod tests {
             retries: 3,
         };
         let encoding = EncodingChoice { rows_max: 1, ..manifest().encoding };
-        let cohort = CohortPlan { min: 12, max: 16, quorum: 12 };
+        let cohort = CohortPlan::new(12, 16, 12);
         let algorithm = AlgorithmChoice::FedAvg;
         TaskManifest { privacy: Some(privacy), encoding, cohort, algorithm, ..manifest() }
     }
@@ -561,7 +594,7 @@ mod tests {
         assert_eq!(complaint(|m| m.cohort.min = 2), "cohort.min");
         assert_eq!(complaint(|m| m.cohort.quorum = 4), "cohort.quorum");
         assert_eq!(complaint(|m| m.cohort.max = 11), "cohort.max");
-        assert_eq!(complaint(|m| m.cohort.max = 65), "cohort.max");
+        assert_eq!(complaint(|m| m.cohort.max = 16_385), "cohort.max");
         assert_eq!(complaint(|m| m.budget_ms = 0), "budget_ms");
         assert_eq!(complaint(|m| m.grace_ms = 60_001), "grace_ms");
         assert_eq!(complaint(|m| m.encoding.clip_l2 = 0.0), "encoding.clip_l2");
@@ -678,7 +711,7 @@ mod tests {
                 init_from: InitFrom::File { digest: Digest::of(b"file") },
                 rounds,
                 seed,
-                cohort: CohortPlan { min, max, quorum },
+                cohort: CohortPlan::new(min, max, quorum),
                 budget_ms,
                 grace_ms: budget_ms / 2,
                 server_optimizer,

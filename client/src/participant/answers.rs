@@ -59,7 +59,7 @@ impl Participant {
         let Some(answered) = answered else { return false };
         if answered.asked == *asked {
             let body = answered.reply.clone();
-            if !self.is_posted(&body) {
+            if !body.is_empty() && !self.is_posted(&body) {
                 self.post_body(turn, body);
             }
         } else {
@@ -68,16 +68,18 @@ impl Participant {
         true
     }
 
-    /// Writes an answer ahead, with the protocol's state after it, and then lets it out.
+    /// Writes an answer ahead, with the protocol's state after it, and then lets it out. Some questions
+    /// are answered by silence: that is written ahead too, as an empty reply.
     pub(super) fn answer(
         &mut self,
         turn: &mut Turn<'_>,
         question: Question,
         asked: Digest,
-        message: Reply,
+        message: Option<Reply>,
         secret: Zeroizing<Vec<u8>>,
     ) {
-        let reply = wire::ToCoordinator { message: Some(message) }.encode_to_vec();
+        let reply = message.map(|m| wire::ToCoordinator { message: Some(m) }.encode_to_vec());
+        let reply = reply.unwrap_or_default();
         let active = self.durable.active.as_mut();
         let active = active.expect("answers are given in a session whose keys left");
         active.secret = secret;
@@ -91,7 +93,9 @@ impl Participant {
             self.durable.budget.spend(round.session, round.task, mechanism);
         }
         self.persist(turn);
-        self.post_body(turn, reply);
+        if !reply.is_empty() {
+            self.post_body(turn, reply);
+        }
     }
 
     pub(super) fn persist(&mut self, turn: &mut Turn<'_>) {
@@ -102,6 +106,7 @@ impl Participant {
     pub(super) fn say_again(&mut self, turn: &mut Turn<'_>) {
         let last = self.durable.active.as_ref().and_then(Active::last);
         if let Some(body) = last.map(|answered| answered.reply.clone())
+            && !body.is_empty()
             && !self.is_posted(&body)
         {
             self.post_body(turn, body);

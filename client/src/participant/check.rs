@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use koinon_aggregation::parameters::Assumptions;
 use koinon_aggregation::planted::{Weakness, weak};
-use koinon_aggregation::{CodecError, EncodingPlan, Field, SessionPlan};
+use koinon_aggregation::{COMPLETE_MAX, CodecError, EncodingPlan, Field, SessionPlan, Topology};
 use koinon_model::contribution::{FieldChoice, FieldSpec, fields};
 use koinon_model::features::FeaturePlan;
 use koinon_model::features::fitted::FittedFeatures;
@@ -71,6 +72,7 @@ pub(super) fn invitation(
     refuse(!kind_fits(round), Refusal::PlanInvalid)?;
     private::affordable(round, policy, &durable.budget)?;
     refuse(plan.n_min < round.floor(policy.cohort.min), Refusal::CohortTooSmall)?;
+    refuse(!graph_is_strong(round, policy), Refusal::GraphTooWeak)?;
     let bound = context(
         &round.task,
         wire_kind(*kind),
@@ -92,6 +94,21 @@ pub(super) fn invitation(
     refuse(full, Refusal::StateFull)?;
     let bytes = plan.encoding.update_bytes() as u64;
     refuse(bytes > policy.tasks.round_bytes_max, Refusal::RoundTooLarge)
+}
+
+/// Whether as much is withstood as the task and the site's policy say. That the graph is as strong as
+/// it claims for those who take part is checked when they are known.
+fn graph_is_strong(round: &Round, policy: &Policy) -> bool {
+    let cohort = &round.manifest.cohort;
+    match (&round.plan.topology, usize::from(cohort.max) <= COMPLETE_MAX) {
+        (Topology::Complete, complete) => complete,
+        (Topology::Sparse(sparse), false) => {
+            let Assumptions { colluding_percent, sigma, .. } = sparse.assumptions;
+            let least = cohort.colluding_percent.max(policy.cohort.colluding_percent_min);
+            colluding_percent >= least && sigma >= policy.cohort.sigma_min
+        }
+        _ => false,
+    }
 }
 
 /// What the invitation's kind may be for the manifest's, and what must come with it.

@@ -5,6 +5,7 @@
 //! a time, and each receipt says which one is wanted next. A connection or a coordinator that was
 //! lost goes on where the first receipt after it says, with the same bytes.
 
+use koinon_aggregation::PARTICIPANTS_MAX;
 use koinon_aggregation::client::Masked;
 use koinon_proto::wire::to_coordinator::Message as Reply;
 use koinon_proto::{Digest, wire};
@@ -145,20 +146,19 @@ impl Participant {
         let (Phase::Reporting(phase), Some(active)) = (&self.phase, &self.durable.active) else {
             return turn.fault(Fault::OutOfStep);
         };
-        let indices: Result<Vec<u16>, _> =
-            message.indices.iter().map(|index| u16::try_from(*index)).collect();
-        let Ok(indices) = indices else { return turn.fault(Fault::Malformed) };
+        let Some(indices) = indices(&message) else { return turn.fault(Fault::Malformed) };
         let Ok(state) = Masked::from_secret_bytes(&active.secret) else {
             return turn.fault(Fault::OutOfStep);
         };
         let floor = phase.round.floor(self.setup.policy.cohort.min);
         match state.sign(&indices, floor, &self.setup.identity) {
-            Ok((_, None)) => turn.fault(Fault::OutOfStep),
-            Ok((signed, Some(signature))) => {
+            Ok((signed, signature)) => {
+                // Whose signature does not count agrees to the set all the same, for good.
                 let session = message.session;
-                let signature = signature.to_bytes();
-                let reply =
-                    Reply::SurvivorSignature(wire::SurvivorSignature { session, signature });
+                let reply = signature.map(|signature| {
+                    let signature = signature.to_bytes();
+                    Reply::SurvivorSignature(wire::SurvivorSignature { session, signature })
+                });
                 let secret = signed.to_secret_bytes();
                 self.enter_revealing(turn);
                 self.answer(turn, Question::Survivors, asked, reply, secret);
@@ -175,4 +175,17 @@ impl Participant {
         };
         self.move_to(turn, Phase::Revealing(Revealing { round }));
     }
+}
+
+/// The survivors' indices, however they are written.
+fn indices(message: &wire::Survivors) -> Option<Vec<u16>> {
+    if message.bitmap.is_empty() {
+        return message.indices.iter().map(|index| u16::try_from(*index).ok()).collect();
+    }
+    if message.bitmap.len() > PARTICIPANTS_MAX.div_ceil(8) || !message.indices.is_empty() {
+        return None;
+    }
+    let bits =
+        (0_u16..).zip(message.bitmap.iter().flat_map(|byte| (0..8).map(move |at| byte >> at & 1)));
+    Some(bits.filter(|(_, bit)| *bit == 1).map(|(index, _)| index).collect())
 }

@@ -5,7 +5,7 @@
 //! lasts until the coordinator tells the outcome, so that a lost reply can be said again.
 
 use koinon_aggregation::client::Signed;
-use koinon_aggregation::{CodecError, Rejection, SurvivorSignature};
+use koinon_aggregation::{PARTICIPANTS_MAX, Rejection, SurvivorSignature};
 use koinon_proto::wire::to_coordinator::Message as Reply;
 use koinon_proto::{Digest, wire};
 use prost::Message as _;
@@ -34,7 +34,8 @@ impl Participant {
             return turn.fault(Fault::OutOfStep);
         };
         let state = Signed::from_secret_bytes(&active.secret).map_err(Rejection::from);
-        let signatures = signatures(&message.request).map_err(Rejection::from);
+        let signatures = SurvivorSignature::list_from_bytes(&message.request, PARTICIPANTS_MAX);
+        let signatures = signatures.map_err(Rejection::from);
         let revealed = state
             .and_then(|state| Ok((state, signatures?)))
             .and_then(|(state, signatures)| state.reveal(&signatures, &self.setup.identity));
@@ -44,7 +45,7 @@ impl Participant {
                 let session = message.session;
                 let reply = Reply::Reveal(wire::Reveal { session, reveal: reveal.to_bytes() });
                 let secret = revealed.to_secret_bytes();
-                self.answer(turn, Question::Unmask, asked, reply, secret);
+                self.answer(turn, Question::Unmask, asked, Some(reply), secret);
             }
             Err(rejection) => unverified(turn, &rejection),
         }
@@ -66,11 +67,3 @@ impl Participant {
         self.leave(turn, ending);
     }
 }
-
-/// The signatures in a request: one after the other, all of one length.
-fn signatures(request: &[u8]) -> Result<Vec<SurvivorSignature>, CodecError> {
-    request.chunks(SIGNATURE_BYTES).map(SurvivorSignature::from_bytes).collect()
-}
-
-/// Canonical bytes of one survivor signature.
-const SIGNATURE_BYTES: usize = 111;

@@ -6,7 +6,7 @@
 //! has left before the masked update is durable as well.
 
 use koinon_aggregation::client::{Advertised, Keyed, Shared};
-use koinon_aggregation::{Bundle, Delivery, Encoded, Notice, Rejection};
+use koinon_aggregation::{Bundle, CodecError, Delivery, Encoded, Notice, Rejection};
 use koinon_proto::wire::to_coordinator::Message as Reply;
 use koinon_proto::{Digest, wire};
 use prost::Message as _;
@@ -74,17 +74,15 @@ impl Participant {
         if self.roster_digest() != Some(Digest(round.plan.roster)) {
             return self.withdraw(turn, Refusal::RosterMismatch);
         }
-        let bundles: Result<Vec<Bundle>, _> =
-            message.bundles.iter().map(|bytes| Bundle::from_bytes(bytes)).collect();
-        match bundles.map_err(Rejection::from).and_then(|bundles| self.share(turn, &bundles.into()))
-        {
+        let notice = notice(&message).map_err(Rejection::from);
+        match notice.and_then(|notice| self.share(turn, &notice)) {
             Ok((shared, reply)) => {
                 let secret = shared.to_secret_bytes();
                 let Phase::Sharing(phase) = &mut self.phase else {
                     unreachable!("the phase was just looked at");
                 };
                 phase.step = Step::Shared;
-                self.answer(turn, Question::Participants, asked, reply, secret);
+                self.answer(turn, Question::Participants, asked, Some(reply), secret);
             }
             Err(rejection) => unverified(turn, &rejection),
         }
@@ -177,7 +175,7 @@ impl Participant {
         let (session, packed) = (round.session, update.packed.clone());
         turn.push(Effect::PersistVector { session, bytes: packed });
         self.move_to(turn, Phase::Reporting(Reporting::new(round, update.packed)));
-        self.answer(turn, Question::Inbox, asked, message, secret);
+        self.answer(turn, Question::Inbox, asked, Some(message), secret);
     }
 
     /// All blobs are here again after a restart.
@@ -205,6 +203,16 @@ impl Participant {
             self.mask_when_ready(turn);
         }
     }
+}
+
+/// Who takes part, as this site is told.
+fn notice(message: &wire::Participants) -> Result<Notice, CodecError> {
+    if !message.notice.is_empty() {
+        return Notice::from_bytes(&message.notice);
+    }
+    let bundles: Result<Vec<Bundle>, _> =
+        message.bundles.iter().map(|bytes| Bundle::from_bytes(bytes)).collect();
+    bundles.map(Notice::from)
 }
 
 /// The protocol's own checks said no; what was known before still holds.

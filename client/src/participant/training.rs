@@ -69,7 +69,7 @@ impl Participant {
         let message = Reply::Ready(wire::Ready { session, bundle: bundle.to_bytes() });
         let secret = state.to_secret_bytes();
         self.move_to(turn, Phase::Sharing(Sharing::new(round, encoded)));
-        self.answer(turn, Question::Invite, asked, message, secret);
+        self.answer(turn, Question::Invite, asked, Some(message), secret);
     }
 }
 

@@ -79,7 +79,10 @@ fn fifteen_invented_sites_are_strangers() {
     }
     let session = plan.session.to_vec();
     let got = gained(&mut world, 0, |world| {
-        world.tell(0, ToSite::Participants(wire::Participants { session, bundles }));
+        world.tell(
+            0,
+            ToSite::Participants(wire::Participants { session, bundles, notice: Vec::new() }),
+        );
     });
     assert!(got.is_empty());
     fault(&world, "unknown_site");
@@ -644,8 +647,11 @@ fn messages_out_of_step_or_of_other_sessions_do_nothing() {
     let (mut world, task) = ready();
     let session = vec![1; 32];
     let unmask = ToSite::Unmask(wire::Unmask { session: session.clone(), request: Vec::new() });
-    let survivors =
-        ToSite::Survivors(wire::Survivors { session: session.clone(), indices: vec![0, 1] });
+    let survivors = ToSite::Survivors(wire::Survivors {
+        session: session.clone(),
+        indices: vec![0, 1],
+        bitmap: vec![],
+    });
     let inbox = ToSite::Inbox(wire::Inbox { session: session.clone(), shares: Vec::new() });
     let accepted = ToSite::Accepted(wire::Accepted { session: session.clone() });
     for message in [&unmask, &survivors, &inbox, &accepted] {

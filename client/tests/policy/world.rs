@@ -66,6 +66,8 @@ pub(crate) struct Task {
     pub(crate) spec: CheckedSpec,
     pub(crate) features: FeaturePlan,
     pub(crate) params: Vec<u8>,
+    /// The fitted features that a round names, if it names any.
+    pub(crate) fitted: Option<Digest>,
     pub(crate) blobs: BTreeMap<Digest, Vec<u8>>,
 }
 
@@ -104,7 +106,8 @@ attempts_max = 3
         let blobs = [SPEC.to_vec(), plan, training, params.clone()];
         let blobs = blobs.into_iter().map(|bytes| (Digest::of(&bytes), bytes)).collect();
         let digest = Digest::of(&bytes);
-        Self { manifest, bytes, digest, spec, features, params, blobs }
+        let fitted = None;
+        Self { manifest, bytes, digest, spec, features, params, fitted, blobs }
     }
 
     pub(crate) fn version(&self) -> Digest {
@@ -129,7 +132,12 @@ attempts_max = 3
         });
         let clip = (kind == RoundKind::Train).then_some(choice.clip_l2);
         let n_max = u32::from(self.manifest.cohort.max);
-        EncodingPlan::new(fields.collect(), clip, n_max, choice.rows_max).unwrap()
+        let plan = EncodingPlan::new(fields.collect(), clip, n_max, choice.rows_max).unwrap();
+        let trainable = self.spec.layout().trainable();
+        match koinon_client::budget::mechanism(&self.manifest, trainable) {
+            Some(mechanism) => plan.with_noise(mechanism.share().unwrap()).unwrap(),
+            None => plan,
+        }
     }
 }
 
@@ -280,7 +288,7 @@ impl World {
                 wire_kind(round.kind),
                 round.number,
                 version.as_ref(),
-                None,
+                task.fitted.as_ref(),
             ),
             roster: self.roster.digest(),
             encoding: task.encoding(round.kind),
@@ -304,7 +312,7 @@ impl World {
             attempt: 1,
             kind: wire_kind(round.kind).into(),
             version: self.version_of(task, round).map(Vec::from).unwrap_or_default(),
-            fitted: Vec::new(),
+            fitted: task.fitted.map(Vec::from).unwrap_or_default(),
             budget_ms: 60_000,
         }
     }
@@ -596,7 +604,7 @@ pub(crate) fn contribution(job: &Job) -> Contribution {
         update_bound: choice.update_bound,
         frac_bits: choice.frac_bits,
         rows_max: choice.rows_max,
-        private: false,
+        private: job.manifest.privacy.is_some(),
     };
     let trainable = job.spec.as_ref().map_or(0, |spec| spec.layout().trainable());
     let value = 0.25 + (job.seed % 100) as f64 / 1000.0;
@@ -645,7 +653,7 @@ impl Rounds {
         self.server.fix_participants(&names, &members).unwrap();
         let notice = self.server.notice_for(0).unwrap();
         let bundles = notice.bundles().iter().map(Bundle::to_bytes).collect();
-        wire::Participants { session: self.session.clone(), bundles }
+        wire::Participants { session: self.session.clone(), bundles, notice: Vec::new() }
     }
 
     pub(crate) fn share(&mut self, world: &mut World) {
@@ -706,7 +714,7 @@ impl Rounds {
         }
         let indices = self.server.fix_survivors().unwrap();
         let indices = indices.into_iter().map(u32::from).collect();
-        wire::Survivors { session: self.session.clone(), indices }
+        wire::Survivors { session: self.session.clone(), indices, bitmap: Vec::new() }
     }
 
     pub(crate) fn sign(&mut self, world: &mut World) {

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use koinon_aggregation::{OpenError, ServerSession, SessionPlan, Topology};
+use koinon_aggregation::parameters::{Assumptions, ParameterError, sparse_between};
+use koinon_aggregation::{COMPLETE_MAX, OpenError, ServerSession, SessionPlan, Topology};
+use koinon_proto::task::CohortPlan;
 use koinon_proto::{Digest, Millis, SiteId, context, session_id};
 use rand::CryptoRng;
 
@@ -50,7 +52,10 @@ impl Coordinator {
         if let Some(round) = &task.round {
             let live = self.live.get_mut(digest).expect("a running round has its session");
             return match round.turn(self.now, live) {
-                Turn::Wait(until_ms) => self.wait(digest, Some(until_ms)),
+                Turn::Wait(until_ms) => {
+                    let lapse_ms = live.mailing.next_ms(self.now, round.terms.deadline_ms);
+                    self.wait(digest, Some(lapse_ms.map_or(until_ms, |ms| ms.min(until_ms))))
+                }
                 Turn::Go(change) => self.proceed(out, digest, change),
                 Turn::Open => self.open(out, digest),
                 Turn::Abandon(reason) => {
@@ -85,6 +90,13 @@ impl Coordinator {
         }
         for site in &turned.given {
             out.send(site, chunk_receipt(round.terms.session.into(), 0));
+        }
+        let mailed = live.mailing.turn(self.now, round.terms.deadline_ms, is_there);
+        // Who does not read its mail loses it with its connection.
+        mailed.lost.iter().for_each(|site| self.disconnect(out, site));
+        for site in &mailed.given {
+            let mail = self.running(digest).mail(self.now, &self.live[digest], site);
+            mail.into_iter().for_each(|message| self.post(out, site, message));
         }
     }
 
@@ -138,13 +150,15 @@ impl Coordinator {
         let about = context(digest, kind.to_wire(), round, version.as_ref(), fitted.as_ref());
         let roster = self.roster.as_ref().expect("candidates are members of a roster");
         let encoding = self.materials[digest].encoding(&task.manifest, kind);
+        let topology = topology(&task.manifest.cohort, cohort.len());
+        let topology = topology.expect("what the whole cohort can do, a part of it can");
         let plan = SessionPlan {
             session: session.0,
             context: about,
             roster: roster.digest(),
             encoding: encoding.expect("every encoding of a task is checked when it is submitted"),
             n_min: task.manifest.cohort.min,
-            topology: Topology::Complete,
+            topology,
         };
         let bytes = plan.to_bytes().into();
         let live = Live::new(plan, keys(roster, cohort.iter()));
@@ -164,6 +178,7 @@ impl Coordinator {
     fn proceed(&mut self, out: &mut Out, digest: &Digest, change: Change) -> bool {
         let before: Vec<SiteId> = self.running(digest).inside().cloned().collect();
         self.decide(out, change);
+        self.live.get_mut(digest).into_iter().for_each(Live::end_mailing);
         self.tell(out, digest, &before);
         true
     }
@@ -171,6 +186,10 @@ impl Coordinator {
     /// Posts to each of these sites the newest of its mail.
     pub(super) fn tell(&mut self, out: &mut Out, digest: &Digest, sites: &[SiteId]) {
         for site in sites {
+            if self.running(digest).is_bulky(site) {
+                self.live.get_mut(digest).into_iter().for_each(|live| live.mailing.ask(site));
+                continue;
+            }
             let live = &self.live[digest];
             if let Some(message) = self.running(digest).mail(self.now, live, site).pop() {
                 self.post(out, site, message);
@@ -226,7 +245,10 @@ impl Coordinator {
         if let Ok(Some(change)) = self.running(digest).on_decline(site, code) {
             self.decide(out, change);
         }
-        self.live.get_mut(digest).into_iter().for_each(|live| live.end_upload(site));
+        if let Some(live) = self.live.get_mut(digest) {
+            live.end_upload(site);
+            live.mailing.leave(site);
+        }
         let budget_ms = self.state.tasks[digest].manifest.budget_ms;
         if let Some(connection) = self.connections.get_mut(site) {
             connection.pauses.insert(*digest, self.now.saturating_add(budget_ms));
@@ -346,3 +368,24 @@ struct Begin {
     attempt: u32,
     cohort: Vec<SiteId>,
 }
+
+/// Who shares with whom in a round of so many invited sites, of whom any number from the quorum on may
+/// take part.
+pub(super) fn topology(cohort: &CohortPlan, invited: usize) -> Result<Topology, ParameterError> {
+    if usize::from(cohort.max) <= COMPLETE_MAX {
+        return Ok(Topology::Complete);
+    }
+    let assumptions = Assumptions {
+        colluding_percent: cohort.colluding_percent,
+        dropout_percent: cohort.dropout_percent,
+        sigma: SIGMA,
+        failure_bits: FAILURE_BITS,
+    };
+    let invited = invited.max(usize::from(cohort.quorum));
+    sparse_between(usize::from(cohort.quorum)..=invited, &assumptions).map(Topology::Sparse)
+}
+
+/// The chance of a bad graph or committee is 2^-80: keys can be ground.
+const SIGMA: u8 = 80;
+/// A round fails by chance, when no more are lost than assumed, once in so many powers of two.
+const FAILURE_BITS: u8 = 20;

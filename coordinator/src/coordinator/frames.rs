@@ -127,12 +127,19 @@ impl Coordinator {
             let message = outcome.to_wire();
             self.post(out, site, message);
         }
-        let mail: Vec<Message> = self
-            .state
-            .rounds()
-            .filter(invited)
-            .flat_map(|(task, round)| round.mail(self.now, &self.live[task], site))
-            .collect();
+        let rounds = self.state.rounds().filter(invited);
+        let (bulky, small): (Vec<_>, Vec<_>) = rounds.partition(|(_, round)| round.is_bulky(site));
+        let mail = |(task, round): &(&Digest, &crate::round::Round)| {
+            round.mail(self.now, &self.live[task], site)
+        };
+        let mail: Vec<Message> = small.iter().flat_map(mail).collect();
+        for task in bulky.into_iter().map(|(task, _)| *task).collect::<Vec<_>>() {
+            // It waits again: who had a place has lost what was in its last mailbox.
+            if let Some(live) = self.live.get_mut(&task) {
+                live.mailing.leave(site);
+                live.mailing.ask(site);
+            }
+        }
         mail.into_iter().for_each(|message| self.post(out, site, message));
     }
 
@@ -234,6 +241,12 @@ impl Coordinator {
         if let Some(change) = round.hear(live, site, message)? {
             self.decide(out, change);
         }
+        let round = self.state.tasks[&task].round.as_ref();
+        if let (Some(round), Some(live)) = (round, self.live.get_mut(&task))
+            && !round.is_bulky(site)
+        {
+            live.mailing.leave(site);
+        }
         Ok(())
     }
 
@@ -248,7 +261,10 @@ impl Coordinator {
         else {
             return Ok(());
         };
-        if let Some(next) = round.on_report(live, site, message)? {
+        let next = round.on_report(live, site, message)?;
+        // It has read its shares.
+        live.mailing.leave(site);
+        if let Some(next) = next {
             out.send(site, chunk_receipt(round.terms.session.into(), next));
         }
         Ok(())

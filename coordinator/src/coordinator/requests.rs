@@ -139,6 +139,11 @@ impl Coordinator {
             TaskKind::Train if manifest.privacy.is_some() => &[Kind::Train],
             TaskKind::Train => &[Kind::Statistics, Kind::Train, Kind::Evaluate],
         };
+        let most = usize::from(manifest.cohort.max);
+        super::advance::topology(&manifest.cohort, most).map_err(|error| {
+            let detail = format!("no sums can be kept private in such cohorts: {error}");
+            Rejection::new(codes::BAD_MANIFEST, detail)
+        })?;
         for kind in kinds {
             material.encoding(manifest, *kind).map_err(|error| {
                 let detail = format!("a {kind:?} round cannot be encoded: {error}");

@@ -3,7 +3,7 @@
 //! The session is derived: it is a function of the messages that were accepted, and those are in the
 //! journal and the blobs. Uploads are volatile. Start at [`Live::rebuild`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use koinon_aggregation::{ServerSession, SessionPlan};
 use koinon_proto::{Digest, SiteId};
@@ -23,7 +23,14 @@ pub(crate) struct Live {
     pub(crate) uploads: BTreeMap<SiteId, Upload>,
     /// Which of them may be staged.
     pub(crate) staging: Places,
+    /// Whose bulky mail may be unread.
+    pub(crate) mailing: Places,
+    /// Whose survivor signatures count, once the participants are fixed.
+    pub(crate) signers: BTreeSet<SiteId>,
 }
+
+/// Sites that bulky mail is unread of at a time. On a cohort of ten thousand it is some 200 KiB each.
+const MAILING_MAX: usize = 64;
 
 impl Live {
     /// A session that nobody has entered yet.
@@ -33,7 +40,9 @@ impl Live {
     ) -> Result<Self, koinon_aggregation::Rejection> {
         let staging = upload::places(plan.encoding.update_bytes());
         let session = ServerSession::new(plan)?;
-        Ok(Self { session, members, uploads: BTreeMap::new(), staging })
+        let (uploads, signers) = (BTreeMap::new(), BTreeSet::new());
+        let mailing = Places::new(MAILING_MAX);
+        Ok(Self { session, members, uploads, staging, mailing, signers })
     }
 
     /// The session of a round in the journal: all that was accepted is given again.
@@ -72,6 +81,12 @@ impl Live {
         Ok(live)
     }
 
+    /// Notes whose survivor signatures count: the participants are fixed.
+    pub(super) fn note_signers(&mut self, participants: &[&SiteId]) {
+        let signer = |index: u16| participants.get(usize::from(index)).map(|site| (*site).clone());
+        self.signers = self.session.signers().into_iter().filter_map(signer).collect();
+    }
+
     /// The chunk wanted next of a site whose upload has a place.
     pub(crate) fn wanted(&self, site: &SiteId) -> Option<u32> {
         self.uploads.get(site).filter(|_| self.staging.holds(site)).map(Upload::next)
@@ -81,6 +96,11 @@ impl Live {
     pub(crate) fn end_upload(&mut self, site: &SiteId) {
         self.uploads.remove(site);
         self.staging.leave(site);
+    }
+
+    /// A phase is over: nobody waits for its mail any more.
+    pub(crate) fn end_mailing(&mut self) {
+        self.mailing = Places::new(MAILING_MAX);
     }
 
     /// Refuses an index that is not the site's own.

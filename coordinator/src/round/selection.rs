@@ -69,7 +69,7 @@ impl Selection {
 mod tests {
     use super::*;
 
-    const PLAN: CohortPlan = CohortPlan { min: 3, max: 6, quorum: 4 };
+    const PLAN: CohortPlan = CohortPlan::new(3, 6, 4);
 
     fn present(n: usize) -> Present {
         let site = |n| SiteId::new(format!("site-{n}")).unwrap();

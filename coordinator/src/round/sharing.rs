@@ -63,13 +63,22 @@ impl Sharing {
     }
 
     /// Who has not dealt yet should.
-    pub(super) fn mail(&self, terms: &Terms, site: &SiteId) -> Vec<Message> {
+    pub(super) fn mail(&self, terms: &Terms, live: &Live, site: &SiteId) -> Vec<Message> {
         if self.shares.of.contains_key(site) {
             return Vec::new();
         }
-        let bundles = self.bundles.values().map(|bundle| bundle.to_vec()).collect();
         let session = terms.session.into();
-        vec![Message::Participants(wire::Participants { session, bundles })]
+        let (bundles, notice) = if terms.complete {
+            (self.bundles.values().map(|bundle| bundle.to_vec()).collect(), Vec::new())
+        } else {
+            let notice = live
+                .session
+                .index_of(site.as_str())
+                .and_then(|index| live.session.notice_for(index).ok())
+                .expect("a participant of a session whose participants are fixed has a notice");
+            (Vec::new(), notice.to_bytes())
+        };
+        vec![Message::Participants(wire::Participants { session, bundles, notice })]
     }
 
     pub(super) fn apply(mut self, terms: &Terms, at_ms: Millis, change: &Change) -> Option<Phase> {

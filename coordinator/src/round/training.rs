@@ -67,7 +67,10 @@ impl Training {
                 return Turn::Abandon(codes::TOO_FEW);
             }
             match live.session.fix_participants(&names, &live.members) {
-                Ok(()) => return Turn::Go(Change::ParticipantsFixed { task: terms.task, sites }),
+                Ok(()) => {
+                    live.note_signers(&sites.iter().collect::<Vec<_>>());
+                    return Turn::Go(Change::ParticipantsFixed { task: terms.task, sites });
+                }
                 Err(Refused::Duplicate { site }) => sites.retain(|other| other.as_str() != site),
                 Err(_) => return Turn::Abandon(codes::TOO_FEW),
             }
@@ -128,6 +131,8 @@ impl Live {
     ) -> Result<(), Refused> {
         self.replay_bundles(bundles)?;
         let names: Vec<&str> = bundles.keys().map(SiteId::as_str).collect();
-        self.session.fix_participants(&names, &self.members)
+        self.session.fix_participants(&names, &self.members)?;
+        self.note_signers(&bundles.keys().collect::<Vec<_>>());
+        Ok(())
     }
 }

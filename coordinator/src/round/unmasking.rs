@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use koinon_aggregation::{Rejection as Refused, Reveal, SurvivorSignature, threshold};
+use koinon_aggregation::{Rejection as Refused, Reveal, SurvivorSignature};
 use koinon_proto::wire::to_site::Message;
 use koinon_proto::{Millis, SiteId, wire};
 use serde::Serialize;
@@ -80,11 +80,13 @@ impl Unmasking {
         now: Millis,
         live: &mut Live,
     ) -> Turn {
-        let answered = if self.request.is_none() { &self.signatures } else { &self.reveals };
-        let may = |site: &&SiteId| !answered.contains_key(*site) && !declined.contains_key(*site);
-        let waiting = self.updates.keys().filter(may).count();
-        let hopeless = answered.len() + waiting < threshold(self.bundles.len());
         if self.request.is_some() {
+            let gone = |site: &&SiteId| {
+                self.updates.contains_key(*site) && !self.reveals.contains_key(*site)
+            };
+            let gone = declined.keys().filter(gone).count();
+            let waiting = self.updates.len() - self.reveals.len() - gone;
+            let hopeless = self.reveals.len() + waiting < live.session.threshold();
             return match live.session.can_open() {
                 true => Turn::Open,
                 false if hopeless || waiting == 0 => Turn::Abandon(codes::UNOPENED),
@@ -96,6 +98,12 @@ impl Unmasking {
             let request = request_bytes(&signatures).into();
             return Turn::Go(Change::UnmaskStarted { task: terms.task, request });
         }
+        let may = |site: &&SiteId| {
+            let open = !self.signatures.contains_key(*site) && !declined.contains_key(*site);
+            open && self.updates.contains_key(*site)
+        };
+        let waiting = live.signers.iter().filter(may).count();
+        let hopeless = self.signatures.len() + waiting < live.session.signature_quorum();
         match now >= terms.cutoff_ms() {
             _ if hopeless => Turn::Abandon(codes::TOO_FEW),
             true => Turn::Abandon(codes::DEADLINE),
@@ -103,7 +111,8 @@ impl Unmasking {
         }
     }
 
-    /// Who has not signed should; once there is a quorum, who has not revealed should.
+    /// Who has not signed should, as far as its signature counts; the others learn whose update is in
+    /// the sum. Once there is a quorum, who has not revealed should.
     pub(super) fn mail(&self, terms: &Terms, live: &Live, site: &SiteId) -> Vec<Message> {
         let session = || Vec::from(terms.session);
         let mut mail = Vec::new();
@@ -111,17 +120,26 @@ impl Unmasking {
             return mail;
         }
         if !self.signatures.contains_key(site) {
-            let indices =
-                self.updates.keys().filter_map(|site| live.session.index_of(site.as_str()));
-            let indices = indices.map(u32::from).collect();
             mail.push(Message::Accepted(wire::Accepted { session: session() }));
-            mail.push(Message::Survivors(wire::Survivors { session: session(), indices }));
+            mail.push(Message::Survivors(self.survivors(terms, live)));
         }
         if let Some(request) = &self.request {
             let request = request.to_vec();
             mail.push(Message::Unmask(wire::Unmask { session: session(), request }));
         }
         mail
+    }
+
+    fn survivors(&self, terms: &Terms, live: &Live) -> wire::Survivors {
+        let session = terms.session.into();
+        let indices = live.session.reported();
+        if terms.complete {
+            let indices = indices.into_iter().map(u32::from).collect();
+            return wire::Survivors { session, indices, bitmap: Vec::new() };
+        }
+        let mut bitmap = vec![0_u8; self.bundles.len().div_ceil(8)];
+        indices.into_iter().for_each(|index| bitmap[usize::from(index / 8)] |= 1 << (index % 8));
+        wire::Survivors { session, indices: Vec::new(), bitmap }
     }
 
     pub(super) fn apply(mut self, change: &Change) -> Option<Self> {

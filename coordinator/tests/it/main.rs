@@ -8,6 +8,7 @@
 
 mod hostile;
 mod joining;
+mod large;
 mod lifecycle;
 mod replay;
 mod rounds;

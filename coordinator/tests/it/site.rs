@@ -7,7 +7,8 @@ use koinon_aggregation::client::{Advertised, Masked, Revealed, Shared, Signed, a
 use koinon_aggregation::identity::Identity;
 use koinon_aggregation::roster::{Roster, SignedRoster};
 use koinon_aggregation::{
-    Bundle, Clipped, Delivery, Encoded, EncodingPlan, SessionPlan, Signer, SurvivorSignature,
+    Bundle, Clipped, Delivery, Encoded, EncodingPlan, Notice, SessionPlan, Signer,
+    SurvivorSignature,
 };
 use koinon_proto::mailbox::{Accept, Inbox, Outbox};
 use koinon_proto::wire::coordinator_frame::Frame;
@@ -282,10 +283,14 @@ impl Site {
         let Step::Advertised(state) = step else { panic!("{}: out of step", self.name) };
         let bundles: Vec<Bundle> =
             message.bundles.iter().map(|bytes| Bundle::from_bytes(bytes).unwrap()).collect();
+        let notice = match message.notice.is_empty() {
+            true => bundles.into(),
+            false => Notice::from_bytes(&message.notice).unwrap(),
+        };
         let members = self.roster.as_ref().unwrap().1.clone();
         let members = members.clients_at(None);
         let (state, shares) =
-            state.share(&bundles.into(), &members, 3, &self.identity, &mut self.rng).unwrap();
+            state.share(&notice, &members, 3, &self.identity, &mut self.rng).unwrap();
         self.put(Step::Shared(Box::new(state)));
         let (session, shares) = (id.into(), shares.to_bytes());
         self.answer(Question::Participants, Say::Shares(wire::Shares { session, shares }));
@@ -334,12 +339,15 @@ impl Site {
     fn on_survivors(&mut self, message: &wire::Survivors) {
         let Some((id, step)) = self.take(&message.session, Question::Survivors) else { return };
         let Step::Masked(state) = step else { panic!("{}: out of step", self.name) };
-        let indices: Vec<u16> =
-            message.indices.iter().map(|&index| u16::try_from(index).unwrap()).collect();
+        let listed = message.indices.iter().map(|&index| u16::try_from(index).unwrap());
+        let bit = |index: &u16| message.bitmap[usize::from(index / 8)] >> (index % 8) & 1 == 1;
+        let marked = (0..8 * u16::try_from(message.bitmap.len()).unwrap()).filter(bit);
+        let indices: Vec<u16> = listed.chain(marked).collect();
         let (state, signature) = state.sign(&indices, 3, &self.identity).unwrap();
         self.put(Step::Signed(Box::new(state)));
-        let signature = signature.expect("everybody signs").to_bytes();
-        let session = id.into();
+        // Above 64 sites only a committee signs.
+        let Some(signature) = signature else { return };
+        let (session, signature) = (id.into(), signature.to_bytes());
         let message = wire::SurvivorSignature { session, signature };
         self.answer(Question::Survivors, Say::SurvivorSignature(message));
     }
@@ -350,11 +358,7 @@ impl Site {
             // It was muted before: it has not signed, so it cannot reveal.
             return self.put(step);
         };
-        let signatures: Vec<SurvivorSignature> = message
-            .request
-            .chunks(111)
-            .map(|bytes| SurvivorSignature::from_bytes(bytes).unwrap())
-            .collect();
+        let signatures = SurvivorSignature::list_from_bytes(&message.request, 1 << 14).unwrap();
         let (state, reveal) = state.reveal(&signatures, &self.identity).unwrap();
         self.put(Step::Revealed { state: Box::new(state) });
         self.spent.insert(self.session.as_ref().unwrap().opens.clone());

@@ -50,7 +50,7 @@ pub(crate) fn manifest() -> TaskManifest {
         init_from: InitFrom::Fresh { seed: 5 },
         rounds: 2,
         seed: 9,
-        cohort: CohortPlan { min: 3, max: 8, quorum: 4 },
+        cohort: CohortPlan::new(3, 8, 4),
         budget_ms: 60_000,
         grace_ms: 2_000,
         server_optimizer: ServerOptimizer::Average { learning_rate: 1.0 },
