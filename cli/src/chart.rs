@@ -205,6 +205,88 @@ pub(crate) fn bars(title: &str, rows: &[(String, f64, String)]) -> String {
     out + "</svg>"
 }
 
+/// A bar made of pieces, each with its size.
+#[cfg(feature = "bench")]
+pub(crate) struct Stack<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) pieces: Vec<(&'a str, f64)>,
+}
+
+/// Bars of pieces under one another, on one scale; a piece's name shows when it is pointed at.
+#[cfg(feature = "bench")]
+pub(crate) fn stacks(title: &str, stacks: &[Stack]) -> String {
+    let sum = |stack: &Stack| stack.pieces.iter().map(|(_, size)| size).sum::<f64>();
+    let most = stacks.iter().map(sum).fold(1e-12, f64::max);
+    let height = 10.0 + 24.0 * stacks.len() as f64;
+    let mut out = Frame::new(640.0, height, (0.0, 1.0), (0.0, 1.0)).open(title);
+    for (row, stack) in stacks.iter().enumerate() {
+        let y = 6.0 + 24.0 * row as f64;
+        let (mut x, total) = (178.0, sum(stack));
+        let _ = write!(
+            out,
+            "<text class=\"tick\" text-anchor=\"end\" x=\"170\" y=\"{:.1}\">{}</text>",
+            y + 12.0,
+            escape(stack.name)
+        );
+        for (i, (name, size)) in stack.pieces.iter().enumerate() {
+            let width = size / most * 370.0;
+            let _ = write!(
+                out,
+                "<rect class=\"bar c{}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"16\">\
+                 <title>{}: {} s</title></rect>",
+                i % 5 + 1,
+                escape(name),
+                short(*size)
+            );
+            x += width;
+        }
+        let _ = write!(
+            out,
+            "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\">{} s</text>",
+            x + 8.0,
+            y + 12.0,
+            short(total)
+        );
+    }
+    out + "</svg>"
+}
+
+/// Charts under one another in one picture that stands by itself, each below its title.
+#[cfg(feature = "bench")]
+pub(crate) fn page(panels: &[(String, String)]) -> String {
+    let mut y = 12.0;
+    let mut body = String::new();
+    for (title, svg) in panels {
+        let _ = write!(
+            body,
+            "<text class=\"title\" x=\"12\" y=\"{:.0}\">{}</text>",
+            y + 12.0,
+            escape(title)
+        );
+        y += 22.0;
+        let placed =
+            format!("<svg x=\"0\" y=\"{y:.0}\" width=\"640\" height=\"{}\" ", height_of(svg));
+        body += &svg.replacen("<svg ", &placed, 1);
+        y += height_of(svg) + 14.0;
+    }
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 {y:.0}\"><style>{STYLE}</style>\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>{body}</svg>\n"
+    )
+}
+
+/// The colours of a picture that stands by itself.
+#[cfg(feature = "bench")]
+const STYLE: &str = "text{font:11px sans-serif;fill:#333}.title{font-weight:bold}\
+    .c1{fill:#2d6cdf}.c2{fill:#4a90b8}.c3{fill:#e08e2b}.c4{fill:#3f9e57}.c5{fill:#a155b9}";
+
+/// The height that a chart's view box states.
+#[cfg(feature = "bench")]
+fn height_of(svg: &str) -> f64 {
+    let numbers = svg.split('"').nth(1).unwrap_or_default();
+    numbers.split(' ').nth(3).and_then(|height| height.parse().ok()).unwrap_or(0.0)
+}
+
 /// Counts in equal bins over `range`, as a column chart.
 pub(crate) fn histogram(
     title: &str,
@@ -329,5 +411,20 @@ mod tests {
         assert!(!bars("<script>", &[("<b>".into(), 1.0, "\"".into())]).contains("<b>"));
         assert!(histogram("h", "x", "c1", (0.0, 1.0), &[]).contains("<svg"));
         assert!(timeline("t", &[], &[(0.5, "kill".into())]).contains("kill"));
+    }
+
+    #[cfg(feature = "bench")]
+    #[test]
+    fn a_page_of_charts_is_one_picture_with_room_for_each() {
+        let chart = bars("b", &[("one".into(), 1.0, "1".into())]);
+        assert_eq!(height_of(&chart), 34.0);
+        let page = page(&[("<first>".into(), chart.clone()), ("second".into(), chart)]);
+        assert!(
+            page.starts_with("<svg xmlns") && page.contains("viewBox=\"0 0 640 152\""),
+            "{page}"
+        );
+        assert!(page.contains("&lt;first&gt;"));
+        assert!(stacks("t", &[Stack { name: "<b>", pieces: vec![] }]).contains("&lt;b&gt;"));
+        assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
     }
 }

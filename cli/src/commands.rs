@@ -1,5 +1,7 @@
 //! The sub-commands, one file each. They parse, call a role's library and say what came out.
 
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 #[cfg(feature = "client")]
 pub(crate) mod client;
 mod clock;

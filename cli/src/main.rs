@@ -6,7 +6,10 @@ mod commands;
 mod exit;
 mod output;
 
-#[cfg(feature = "demo")]
+#[cfg(feature = "bench")]
+mod bench;
+#[cfg(any(feature = "demo", feature = "bench"))]
+#[cfg_attr(not(feature = "demo"), expect(dead_code, reason = "most charts are the demo's"))]
 mod chart;
 #[cfg(feature = "demo")]
 mod demo;
@@ -67,6 +70,10 @@ enum Command {
     /// Run a scenario: the shipped coordinator and clients in one thread, under one seed.
     #[cfg(feature = "simulate")]
     Simulate(commands::simulate::Arguments),
+    /// What the private sum costs on this machine, in CPU time.
+    #[cfg(feature = "bench")]
+    #[command(subcommand)]
+    Bench(commands::bench::Command),
     /// Parts of the demo that run as processes of their own.
     #[cfg(feature = "demo")]
     #[command(subcommand, hide = true)]
@@ -106,6 +113,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Infer(a) => commands::infer::run(&a),
         #[cfg(feature = "simulate")]
         Command::Simulate(a) => commands::simulate::run(&a),
+        #[cfg(feature = "bench")]
+        Command::Bench(c) => commands::bench::run(c),
         #[cfg(feature = "demo")]
         Command::DemoPart(p) => demo::part(p),
     }

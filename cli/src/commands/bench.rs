@@ -1,0 +1,81 @@
+//! `koinon bench`: what the private sum costs on this machine, in CPU time.
+
+use std::path::PathBuf;
+
+use crate::bench::{self, Options, Part};
+use crate::exit::{Exit, OrExit as _, fail};
+use crate::output::{Format, say, say_json};
+
+/// What to measure.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// The private sum: kernels, one site, the coordinator, noise, a round over a network.
+    #[command(after_long_help = TEACHING)]
+    Aggregation(Arguments),
+}
+
+const TEACHING: &str = "\
+What the figures are:
+  kernel_*_gb_s            masks added in a second of one core, each kernel forced in turn
+  kernel_share_of_peak     the best kernel over the AES units without any memory
+  client_{1m,10m}_ms       one of 1,000 sites, its whole session, at d entries
+  server_*_core_s          the coordinator's whole session, from the first bundle to the sum
+  *_over_parts             measured time over what nobody can leave out: masks, agreements,
+                           signatures and bytes, each measured on this machine in this run
+  wire_over_bound          bytes up over 1.01 x d x b / 8 + 16 KB
+  noise_ns_per_sample      one sample of discrete noise
+  round_*                  a round over a real network beside the same round without masks
+
+All but the round's wall time is CPU time of one core, so another busy program matters little; one
+that shares the core's caches matters some. Everything takes a quarter of an hour, nearly all of it
+to prepare ten thousand real sites. For a look:
+  koinon bench aggregation --only kernel
+  koinon bench aggregation --only client --quick
+A figure that this CPU cannot give (a kernel without its instructions) has no value.";
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Measure only these, as in --only kernel,client.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Smaller sessions: for a look, held to no limit, and marked so.
+    #[arg(long)]
+    quick: bool,
+    /// Threads that prepare what is not timed; 0 = one a core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// A table, or a list of {name, value, unit, limit}.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Draw the figures into an SVG file.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// End with exit code 9 if a figure misses its limit.
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    let Command::Aggregation(arguments) = command;
+    let jobs = match arguments.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    let options = Options { quick: arguments.quick, jobs };
+    let report = bench::run(&arguments.only, &options)?;
+    match arguments.format {
+        Format::Text => say(report.text().trim_end()),
+        Format::Json => say_json(&report.json())?,
+    }
+    if let Some(file) = &arguments.plot {
+        std::fs::write(file, bench::plot::svg(&report))
+            .or_exit(Exit::State)
+            .map_err(|e| e.context(format!("while writing {}", file.display())))?;
+    }
+    let missed = report.missed();
+    if arguments.check && !missed.is_empty() {
+        let message = format!("beyond their limits: {}", missed.join(", "));
+        return Err(fail(Exit::Verification, message));
+    }
+    Ok(())
+}
