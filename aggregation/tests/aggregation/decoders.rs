@@ -4,13 +4,13 @@ use std::sync::OnceLock;
 
 use koinon_aggregation::client::{Advertised, Keyed, Masked, Revealed, Shared, Signed};
 use koinon_aggregation::{
-    BUNDLE_BYTES_MAX, Bundle, DELIVERY_BYTES_MAX, Delivery, NAME_BYTES_MAX, REPORT_BYTES,
+    BUNDLE_BYTES_MAX, Bundle, DELIVERY_BYTES_MAX, Delivery, NAME_BYTES_MAX, Notice, REPORT_BYTES,
     REVEAL_BYTES_MAX, Report, Reveal, SHARES_BYTES_MAX, SURVIVOR_SIGNATURE_BYTES_MAX, SessionPlan,
     Shares, Signer, SurvivorSignature,
 };
 use proptest::prelude::*;
 
-use crate::support::{Unmasking, cohort};
+use crate::support::{Cohort, Unmasking, cohort, small_graph};
 
 type Decode = fn(&[u8]) -> Option<Vec<u8>>;
 
@@ -33,6 +33,7 @@ fn decoders() -> Vec<(&'static str, Decode)> {
     vec![
         message!(SessionPlan),
         message!(Bundle),
+        message!(Notice),
         message!(Shares),
         message!(Delivery),
         message!(Report),
@@ -47,14 +48,19 @@ fn decoders() -> Vec<(&'static str, Decode)> {
     ]
 }
 
-/// A valid example for each decoder, in the same order.
-fn examples() -> Vec<Vec<u8>> {
-    static EXAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
-    EXAMPLES.get_or_init(make_examples).clone()
+/// A valid example for each decoder, in the same order, in each version.
+fn examples() -> [Vec<Vec<u8>>; 2] {
+    static EXAMPLES: OnceLock<[Vec<Vec<u8>>; 2]> = OnceLock::new();
+    let cohorts = || [cohort(3, 1), small_graph(8, 4)].map(|cohort| make_examples(&cohort));
+    EXAMPLES.get_or_init(cohorts).clone()
 }
 
-fn make_examples() -> Vec<Vec<u8>> {
-    let cohort = cohort(3, 1);
+/// Each decoder with each of its examples.
+fn decoded() -> impl Iterator<Item = ((&'static str, Decode), Vec<u8>)> {
+    examples().into_iter().flat_map(|examples| decoders().into_iter().zip(examples))
+}
+
+fn make_examples(cohort: &Cohort) -> Vec<Vec<u8>> {
     let (advertised, bundles) = cohort.advertised(1);
     let (shared, shares, server) = cohort.shared(1);
     let delivery = cohort.inbox(&server, 0).swap_remove(0);
@@ -66,6 +72,7 @@ fn make_examples() -> Vec<Vec<u8>> {
     vec![
         cohort.plan.to_bytes(),
         bundles[0].to_bytes(),
+        server.notice_for(1).unwrap().to_bytes(),
         shares[0].to_bytes(),
         delivery.to_bytes(),
         update.report.to_bytes(),
@@ -82,7 +89,7 @@ fn make_examples() -> Vec<Vec<u8>> {
 
 #[test]
 fn examples_are_read_whole_and_at_no_other_length() {
-    for ((name, decode), bytes) in decoders().into_iter().zip(examples()) {
+    for ((name, decode), bytes) in decoded() {
         assert_eq!(decode(&bytes).as_deref(), Some(&bytes[..]), "{name}");
         for len in 0..bytes.len() {
             assert!(decode(&bytes[..len]).is_none(), "{name} cut to {len}");
@@ -118,10 +125,11 @@ fn messages_keep_to_their_stated_sizes() {
 
 #[test]
 fn no_message_passes_for_another_kind() {
-    let examples = examples();
-    for (i, (name, decode)) in decoders().into_iter().enumerate() {
-        for (j, bytes) in examples.iter().enumerate().filter(|&(j, _)| j != i) {
-            assert!(decode(bytes).is_none(), "{name} took example {j}");
+    for examples in examples() {
+        for (i, (name, decode)) in decoders().into_iter().enumerate() {
+            for (j, bytes) in examples.iter().enumerate().filter(|&(j, _)| j != i) {
+                assert!(decode(bytes).is_none(), "{name} took example {j}");
+            }
         }
     }
 }
@@ -142,7 +150,7 @@ proptest! {
     fn what_is_almost_right_is_canonical_or_refused(
         flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        for ((name, decode), mut bytes) in decoders().into_iter().zip(examples()) {
+        for ((name, decode), mut bytes) in decoded() {
             for (at, value) in &flips {
                 let at = at.index(bytes.len());
                 bytes[at] = *value;

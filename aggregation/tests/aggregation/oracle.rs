@@ -1,12 +1,11 @@
 //! Any arrival order, any tolerated loss at every step, restarts: exactly the oracle's sum, or a
 //! named reason.
 
-use koinon_aggregation::parameters::{Assumptions, Sparse};
 use koinon_aggregation::{Sum, threshold};
 use proptest::prelude::*;
 
 use crate::case::{Case, Lost, Outcome, STEPS};
-use crate::support::{Cohort, cohort, rng, sparse_cohort_with};
+use crate::support::{Cohort, cohort, rng, small_graph};
 
 /// A whole session; the error is the code of the reason it ended with.
 fn run(cohort: &Cohort, lost: &[Lost], seed: u64) -> Outcome<Sum> {
@@ -45,7 +44,7 @@ proptest! {
         lost in proptest::collection::vec(prop_oneof![
             2 => proptest::sample::select(STEPS.to_vec()),
             5 => Just(Lost::Never),
-        ], 3..=9),
+        ], sizes(3, 9)),
         seed: u32,
     ) {
         let cohort = cohort(lost.len(), 1);
@@ -54,19 +53,16 @@ proptest! {
     }
 }
 
+/// The sizes of cohorts between `fewest` and the number for few cases; smaller for many.
+fn sizes(fewest: usize, few_cases: usize) -> std::ops::RangeInclusive<usize> {
+    let given = std::env::var_os("PROPTEST_CASES").is_some();
+    fewest..=if given { fewest + 3 } else { few_cases }
+}
+
 /// More cases by the environment, as usual: PROPTEST_CASES=10000 takes about a minute.
 fn cases() -> ProptestConfig {
     let given = std::env::var_os("PROPTEST_CASES").is_some();
     if given { ProptestConfig::default() } else { ProptestConfig::with_cases(48) }
-}
-
-/// As weak as can be: a ring on which each shares with the two on either side.
-fn small_graph(n: usize, degree: u16) -> Cohort {
-    let assumptions =
-        Assumptions { colluding_percent: 0, dropout_percent: 0, sigma: 1, failure_bits: 1 };
-    let threshold = degree / 2 + 1;
-    let sparse = Sparse { degree, threshold, committee: 5, quorum: 3, assumptions };
-    sparse_cohort_with(n, 1, sparse)
 }
 
 proptest! {
@@ -79,7 +75,7 @@ proptest! {
         lost in proptest::collection::vec(prop_oneof![
             1 => proptest::sample::select(STEPS.to_vec()),
             14 => Just(Lost::Never),
-        ], 7..=13),
+        ], sizes(7, 13)),
         degree in proptest::sample::select(vec![4u16, 6]),
         seed: u32,
     ) {

@@ -59,12 +59,21 @@ pub(crate) fn sparse_cohort(n: usize, session: u8, assumptions: &Assumptions) ->
     sparse_cohort_with(n, session, parameters::sparse(n, assumptions).unwrap())
 }
 
-pub(crate) fn sparse_cohort_with(n: usize, session: u8, sparse: Sparse) -> Cohort {
+fn sparse_cohort_with(n: usize, session: u8, sparse: Sparse) -> Cohort {
     let cohort = cohort(n, session);
     let fields = cohort.plan.encoding.fields()[1..].to_vec();
     let encoding = EncodingPlan::new(fields, None, u32::try_from(n).unwrap(), 100).unwrap();
     let topology = Topology::Sparse(sparse);
     Cohort { plan: SessionPlan { encoding, topology, ..cohort.plan }, ..cohort }
+}
+
+/// As weak as can be: a ring on which each shares with the two on either side.
+pub(crate) fn small_graph(n: usize, degree: u16) -> Cohort {
+    let assumptions =
+        Assumptions { colluding_percent: 0, dropout_percent: 0, sigma: 1, failure_bits: 1 };
+    let threshold = degree / 2 + 1;
+    let sparse = Sparse { degree, threshold, committee: 5, quorum: 3, assumptions };
+    sparse_cohort_with(n, 1, sparse)
 }
 
 /// A tenth colludes, a fifth is lost, and a bad graph is not rare at all.
