@@ -11,15 +11,24 @@ use koinon_aggregation::{
 };
 use serde_json::Value;
 
-use crate::support::{Cohort, cohort};
+use crate::support::{Cohort, cohort, small_graph};
 
 /// Four sites, of which the last is lost after it dealt.
 fn record() -> (Cohort, Transcript) {
-    let cohort = cohort(4, 1);
+    record_of(cohort(4, 1))
+}
+
+/// Eight sites on a graph, of which the last is lost after it dealt.
+fn sparse_record() -> (Cohort, Transcript) {
+    record_of(small_graph(8, 4))
+}
+
+fn record_of(cohort: Cohort) -> (Cohort, Transcript) {
+    let n_left = cohort.n() - 1;
     let (keyed, mut server) = cohort.keyed(1);
     let mut masked = Vec::new();
     let mut packed = Vec::new();
-    for (i, keyed) in keyed.into_iter().take(3).enumerate() {
+    for (i, keyed) in keyed.into_iter().take(n_left).enumerate() {
         let (state, update) = cohort.mask(keyed, i);
         server.add_masked(update.report, &update.packed).unwrap();
         masked.push(state);
@@ -29,7 +38,7 @@ fn record() -> (Cohort, Transcript) {
     let mut signed = Vec::new();
     for (state, key) in masked.into_iter().zip(&cohort.keys) {
         let (state, signature) = state.sign(&survivors, 3, key).unwrap();
-        server.add_signature(signature.unwrap()).unwrap();
+        signature.into_iter().for_each(|s| assert!(server.add_signature(s).is_ok()));
         signed.push(state);
     }
     let signatures = server.unmask_request().unwrap();
@@ -51,18 +60,23 @@ fn vector(name: &str) -> String {
 }
 
 #[test]
-fn the_recorded_session_is_what_the_same_seeds_give_today() {
-    let (cohort, transcript) = record();
+fn the_recorded_sessions_are_what_the_same_seeds_give_today() {
+    is_unchanged("session.json", record());
+    is_unchanged("session_sparse.json", sparse_record());
+}
+
+fn is_unchanged(name: &str, (cohort, transcript): (Cohort, Transcript)) {
     let today = transcript.to_json();
-    if today != vector("session.json") {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("session.json");
+    if today != vector(name) {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&path, today).unwrap();
         panic!("the bytes have changed; if that is meant, the new record is {}", path.display());
     }
     let record: Value = serde_json::from_str(&today).unwrap();
     let values: Vec<i64> =
         record["sum"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap()).collect();
-    assert_eq!(values, cohort.oracle(&[0, 1, 2]));
+    let left: Vec<usize> = (0..cohort.n() - 1).collect();
+    assert_eq!(values, cohort.oracle(&left));
 }
 
 /// Gives the messages of a record to a new session; the error is the code of what went wrong.
@@ -111,9 +125,13 @@ fn hex(digits: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_recorded_session_opens_again_from_its_messages() {
-    let (cohort, expected) = record();
-    let recorded: Value = serde_json::from_str(&vector("session.json")).unwrap();
+fn the_recorded_sessions_open_again_from_their_messages() {
+    opens_again("session.json", record());
+    opens_again("session_sparse.json", sparse_record());
+}
+
+fn opens_again(name: &str, (cohort, expected): (Cohort, Transcript)) {
+    let recorded: Value = serde_json::from_str(&vector(name)).unwrap();
     let transcript = replay(&recorded, &cohort).unwrap();
     assert_eq!(transcript.digest(), expected.digest());
     assert_eq!(transcript.digest().to_vec(), hex(recorded["digest"].as_str().unwrap()));
