@@ -25,6 +25,8 @@ pub(crate) mod roster;
 #[cfg(feature = "simulate")]
 pub(crate) mod simulate;
 #[cfg(feature = "client")]
+mod privacy;
+#[cfg(feature = "client")]
 pub(crate) mod task;
 #[cfg(feature = "client")]
 pub(crate) mod taskfile;

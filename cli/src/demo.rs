@@ -8,6 +8,7 @@ mod audit;
 mod federation;
 mod follow;
 mod outcome;
+mod private;
 mod referee;
 mod relay;
 mod report;
@@ -21,6 +22,7 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::exit::{Exit, fail};
 use crate::output::Format;
 use federation::Federation;
 use follow::FaultPlan;
@@ -44,6 +46,10 @@ pub(crate) struct Arguments {
     /// Governs who tests on which rows, initialisation and batch order; never keys or masks.
     #[arg(long, default_value_t = 7)]
     seed: u64,
+    /// Train under differential privacy of each patient with this epsilon (hospitals; at most 10, which is what a site's
+    /// policy permits unless it says otherwise), show its price in AUC and audit it. Nobody is killed.
+    #[arg(long, value_name = "EPSILON", value_parser = epsilon)]
+    dp: Option<f64>,
     /// Kill nobody.
     #[arg(long)]
     no_faults: bool,
@@ -82,6 +88,8 @@ pub(crate) enum Part {
     Deal(referee::Deal),
     /// Possible only in a demo: the referee scores all models on the union of test rows.
     Score(referee::Score),
+    /// Possible only in a demo: the referee trains many models with the rows in one place.
+    Price(private::Price),
 }
 
 /// Runs one part.
@@ -93,11 +101,18 @@ pub(crate) fn part(part: Part) -> anyhow::Result<()> {
             .block_on(relay::run(lines)),
         Part::Deal(arguments) => referee::deal(&arguments),
         Part::Score(arguments) => referee::score(&arguments),
+        Part::Price(arguments) => private::price(&arguments),
     }
 }
 
 /// The whole demo.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(epsilon) = arguments.dp {
+        if arguments.data != Data::Hospitals {
+            return Err(fail(Exit::Usage, "--dp trains the hospitals' model; leave --data out"));
+        }
+        return private::run(arguments, epsilon);
+    }
     let started = Instant::now();
     let screen = Screen::new(arguments.format);
     let mut stage = Stage::open(&arguments.dir, arguments.fresh)?;
@@ -106,7 +121,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let dealt = referee::call_deal(&stage, arguments.data, arguments.seed)?;
     screen.step("referee", dealt.line());
     let mut federation = Federation::found(&mut stage, &screen, &dealt)?;
-    let task = federation.start_task(&mut stage, &screen, arguments.data, arguments.seed)?;
+    let wanted = referee::Wanted { data: arguments.data, seed: arguments.seed, epsilon: None };
+    let task = federation.start_task(&mut stage, &screen, &wanted)?;
 
     let plan =
         (!arguments.no_faults).then(|| fault_plan(arguments.data, &dealt.sites, task.rounds));
@@ -145,6 +161,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Format::Json => crate::output::say_json(&outcome)?,
     }
     Ok(())
+}
+
+fn epsilon(text: &str) -> Result<f64, String> {
+    let epsilon: f64 = text.parse().map_err(|_| "a number above 0, at most 10".to_owned())?;
+    if epsilon > 0.0 && epsilon <= 10.0 { Ok(epsilon) } else { Err("above 0, at most 10".into()) }
 }
 
 /// One site dies a third of the way, the coordinator at two thirds. The measured site is left alone, so that its counts span

@@ -8,7 +8,9 @@
 //! Deliberately not here: the limits, which are the policy's, and the egress ledger, which is of
 //! bytes. Start at [`Budget::epsilon`].
 
-use koinon_aggregation::privacy::{Accountant, Mechanism, Step, Unit};
+use koinon_aggregation::privacy::{
+    Accountant, Cohort, Mechanism, Planned, Refused, Step, Unit, plan,
+};
 use koinon_proto::task::{Privacy, PrivacyUnit};
 use koinon_proto::{Digest, SessionId, TaskManifest};
 use sha2::{Digest as _, Sha256};
@@ -45,6 +47,23 @@ pub fn mechanism(manifest: &TaskManifest, dimension: usize) -> Option<Mechanism>
         dimension: dimension as u64,
         sites_honest: u32::from(privacy.sites_honest(&manifest.cohort)),
     })
+}
+
+/// The least noise that keeps what a private task says, whatever noise it names; for those who write
+/// tasks. None for a task without privacy.
+///
+/// # Errors
+/// [`Refused`] when none does, or when it would drown the model.
+pub fn plan_noise(manifest: &TaskManifest, dimension: usize) -> Option<Result<Planned, Refused>> {
+    let mut task = manifest.clone();
+    let privacy = task.privacy.as_mut()?;
+    privacy.noise_multiplier = Some(1.0);
+    let privacy = *privacy;
+    let mechanism = mechanism(&task, dimension)?;
+    let cohort =
+        Cohort { sites: u32::from(task.cohort.max), rows: privacy.expected_rows.unwrap_or(0) };
+    let steps = privacy.steps(task.rounds);
+    Some(plan(&mechanism.goal(privacy.epsilon, privacy.delta, steps, cohort)))
 }
 
 /// Whether the noise of a mechanism keeps the word of a manifest's privacy section, retries included.

@@ -19,6 +19,9 @@ mod honest;
 #[path = "policy/hostile.rs"]
 mod hostile;
 
+#[path = "policy/private.rs"]
+mod private;
+
 #[path = "policy/restart.rs"]
 mod restart;
 

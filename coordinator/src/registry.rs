@@ -90,6 +90,7 @@ impl Version {
             participants: self.participants,
             validation_auc: auc.map_or(f64::NAN, |auc| auc.0),
             validation_loss: self.measured.map_or(f64::NAN, |measured| measured.loss.0),
+            privacy: None,
         }
     }
 }

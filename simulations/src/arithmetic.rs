@@ -27,11 +27,12 @@ impl Trainer for Arithmetic {
         };
         let n_params = job.spec.as_ref().map_or(0, |spec| spec.layout().len());
         let mut rng = SeedTree::new(job.seed).stream("arithmetic");
-        let rows = rng.random_range(2..=encoding.rows_max.min(40)) / 2 * 2;
+        let rows = rng.random_range(2..=encoding.rows_max.clamp(2, 40)) / 2 * 2;
         let fields = fields(job.kind, n_params, &job.features, &choice);
         let values = fields.iter().map(|field| values(field, rows, &mut rng)).collect();
         let weight = if job.kind == RoundKind::Evaluate { rows / 2 } else { rows };
-        let contribution = Contribution { weight: weight.max(1), values };
+        let weight = if choice.private { 1 } else { weight.max(1) };
+        let contribution = Contribution { weight, values };
         Ok(Work { contribution, figures: Figures::default() })
     }
 }

@@ -38,6 +38,7 @@ pub mod network;
 mod oracle;
 mod planted;
 pub mod population;
+pub mod private;
 pub mod queue;
 pub mod report;
 pub mod scenario;

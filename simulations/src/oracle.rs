@@ -27,6 +27,7 @@ impl Expected {
         }
         let weight = i64::from(contribution.weight);
         let mut words = vec![[weight, weight]];
+        let noise = plan.noise().map_or(0, |noise| noise_reach(noise.variance()));
         for (field, values) in fields.iter().zip(&contribution.values) {
             if field.len != values.len() {
                 return None;
@@ -38,7 +39,8 @@ impl Expected {
             for x in values {
                 let x = clip.map_or(*x, |clip| x * (clip / norm));
                 let value = weight * x.clamp(-field.bound, field.bound) * scale;
-                words.push(grid_points(value, clip.is_some()));
+                let [least, most] = grid_points(value, clip.is_some());
+                words.push([least - noise, most + noise]);
             }
         }
         Some(Expected { words })
@@ -78,6 +80,12 @@ impl Expected {
     pub(crate) fn len(&self) -> usize {
         self.words.len()
     }
+}
+
+/// What one site's noise of that variance does not exceed but with a chance of 10^-32.
+#[expect(clippy::cast_possible_truncation, reason = "plans keep the noise far below 2^52")]
+fn noise_reach(variance: f64) -> i64 {
+    (12.0 * variance.sqrt()).ceil() as i64
 }
 
 /// The whole numbers that a value may be rounded to. `uncertain` values were scaled on the way, so

@@ -6,7 +6,7 @@
 
 use crate::error::SimError;
 use koinon_proto::Millis;
-use koinon_proto::task::{AlgorithmChoice, CohortPlan, EncodingChoice, ServerOptimizer};
+use koinon_proto::task::{AlgorithmChoice, CohortPlan, EncodingChoice, Privacy, ServerOptimizer};
 use serde::Deserialize;
 
 /// The scenario's `[task]` section, or a task file: every key may be absent.
@@ -31,6 +31,8 @@ pub struct TaskSettings {
     pub patience: Option<u32>,
     /// Attempts at one round; 10.
     pub attempts_max: Option<u32>,
+    /// Differential privacy; its noise is planned where it is left out. None.
+    pub privacy: Option<Privacy>,
 }
 
 /// A task with every key settled.
@@ -54,6 +56,8 @@ pub struct Task {
     pub patience: Option<u32>,
     /// Attempts at one round.
     pub attempts_max: u32,
+    /// Differential privacy.
+    pub privacy: Option<Privacy>,
 }
 
 impl TaskSettings {
@@ -89,6 +93,7 @@ impl TaskSettings {
             algorithm: self.algorithm.or(file.algorithm).unwrap_or(AlgorithmChoice::FedAvg),
             patience: self.patience.or(file.patience),
             attempts_max: self.attempts_max.or(file.attempts_max).unwrap_or(10),
+            privacy: self.privacy.or(file.privacy),
         })
     }
 }

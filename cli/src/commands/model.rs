@@ -17,7 +17,7 @@ use koinon_model::spec::{CheckedSpec, ModelSpec};
 use koinon_proto::{Digest, wire};
 
 use super::operator::Operator;
-use super::view::hex;
+use super::view::{PrivacyView, hex};
 use crate::exit::{Exit, OrExit as _, fail};
 use crate::output::{Format, say, say_json, table, thousands};
 
@@ -99,12 +99,22 @@ fn list(dir: &Path, format: Format) -> anyhow::Result<()> {
 /// The model card: who made it, from what, how good it is.
 fn card(v: &wire::Version) -> serde_json::Value {
     let finite = |x: f64| x.is_finite().then_some(x);
+    let privacy = v.privacy.clone().map(PrivacyView::from);
+    let words = match &privacy {
+        Some(privacy) => {
+            format!("secure aggregation; {privacy}, in the task that made this version")
+        }
+        None => {
+            "secure aggregation; no differential privacy: the sum itself is not bounded per patient"
+                .into()
+        }
+    };
     serde_json::json!({
         "version": hex(&v.digest), "parent": hex(&v.parent), "task": hex(&v.task), "round": v.round,
         "spec": hex(&v.spec), "features": hex(&v.features), "fitted": hex(&v.fitted),
         "participants": v.participants, "validation_auc": finite(v.validation_auc),
         "validation_loss": finite(v.validation_loss),
-        "privacy": "secure aggregation; no differential privacy: the sum itself is not bounded per patient",
+        "privacy": words, "differential_privacy": privacy,
     })
 }
 

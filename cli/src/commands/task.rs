@@ -90,6 +90,8 @@ pub(crate) struct OperatorDir {
 pub(crate) enum Example {
     /// Gene expression of lung tumours, label keap1_mutated.
     Hospitals,
+    /// The same patients with differential privacy: logistic regression, one noised step a round.
+    HospitalsPrivate,
     /// Loans, label charged_off.
     Banks,
 }
@@ -117,6 +119,12 @@ pub(crate) fn example_files(example: Example) -> [(&'static str, &'static str); 
             ("model.toml", include_str!("../../../data/tcga-luad/model.toml")),
             ("features.toml", include_str!("../../../data/tcga-luad/features.toml")),
             ("training.toml", include_str!("../../../data/tcga-luad/training.toml")),
+        ],
+        Example::HospitalsPrivate => [
+            (taskfile::FILE, include_str!("../../../data/tcga-luad-private/task.toml")),
+            ("model.toml", include_str!("../../../data/tcga-luad-private/model.toml")),
+            ("features.toml", include_str!("../../../data/tcga-luad-private/features.toml")),
+            ("training.toml", include_str!("../../../data/tcga-luad-private/training.toml")),
         ],
         Example::Banks => [
             (taskfile::FILE, include_str!("../../../data/sba-loans/task.toml")),
@@ -161,6 +169,9 @@ fn check(path: &Path) -> anyhow::Result<()> {
         "rounds    {} with {} to {} sites, quorum {}",
         m.rounds, m.cohort.min, m.cohort.max, m.cohort.quorum
     ));
+    if let Some(planned) = &task.planned {
+        planned.lines().for_each(say);
+    }
     say("good; send it with: koinon task submit");
     Ok(())
 }
@@ -241,6 +252,10 @@ fn show(v: &TaskView, format: Format) -> anyhow::Result<()> {
         say(format!("waiting   for {}", v.waiting_for.join(", ")));
     }
     say(format!("version   {}\nbest      {}", v.version, v.best_version));
+    say(match &v.privacy {
+        Some(privacy) => format!("privacy   {privacy}"),
+        None => "privacy   none beyond the sum: no differential privacy".to_owned(),
+    });
     say(heading());
     for round in &v.history {
         say(row(round));

@@ -9,6 +9,7 @@ use koinon_model::plan::TrainingPlan;
 use koinon_model::spec::{CheckedSpec, ModelSpec};
 use koinon_proto::{Digest, TaskManifest};
 
+use super::privacy;
 use crate::exit::{Exit, OrExit as _, fail};
 
 /// The file's name in a task's folder.
@@ -26,6 +27,8 @@ pub(crate) struct Task {
         expect(dead_code, reason = "only the demo's referee trains")
     )]
     pub(crate) training: Option<TrainingPlan>,
+    /// What a private task's noise does, in words.
+    pub(crate) planned: Option<String>,
 }
 
 impl Task {
@@ -52,8 +55,9 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Task> {
     let manifest =
         TaskManifest::parse_toml(&(lines.join("\n") + "\n"), &name).or_exit(Exit::Config)?;
     let Reader { blobs, spec, features, training, .. } = reader;
-    let task = Task { manifest, blobs, spec, features, training };
+    let mut task = Task { manifest, blobs, spec, features, training, planned: None };
     fits(&task, &name)?;
+    privacy::settle(&mut task, &name)?;
     Ok(task)
 }
 

@@ -1,5 +1,7 @@
 //! A task's state as people and machines read it: the same object for `task status`, `task watch` and the demo.
 
+use std::fmt;
+
 use koinon_proto::{Digest, wire};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +25,32 @@ pub(crate) struct TaskView {
     pub(crate) fitted: String,
     pub(crate) abandoned: u64,
     pub(crate) waiting_for: Vec<String>,
+    /// Absent without differential privacy.
+    pub(crate) privacy: Option<PrivacyView>,
     pub(crate) history: Vec<RoundView>,
+}
+
+/// What a task promises about one unit, for all its rounds together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PrivacyView {
+    /// record | site
+    pub(crate) unit: String,
+    pub(crate) epsilon: f64,
+    pub(crate) delta: f64,
+}
+
+impl fmt::Display for PrivacyView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { unit, epsilon, delta } = self;
+        write!(f, "epsilon at most {epsilon} at delta {delta}, unit {unit}")
+    }
+}
+
+impl From<wire::Privacy> for PrivacyView {
+    fn from(privacy: wire::Privacy) -> Self {
+        let wire::Privacy { unit, epsilon, delta } = privacy;
+        Self { unit, epsilon, delta }
+    }
 }
 
 /// One ended round.
@@ -74,6 +101,7 @@ impl From<wire::TaskStatus> for TaskView {
             fitted: hex(&s.fitted),
             abandoned: s.abandoned,
             waiting_for: s.waiting_for,
+            privacy: s.privacy.map(PrivacyView::from),
             history: s.history.into_iter().map(RoundView::from).collect(),
         }
     }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::Data;
-use super::referee::Dealt;
+use super::referee::{Dealt, Wanted};
 use super::relay::Line;
 use super::screen::Screen;
 use super::split::{Bytes, Sent};
@@ -136,10 +136,9 @@ impl Federation {
         &self,
         stage: &mut Stage,
         screen: &Screen,
-        data: Data,
-        seed: u64,
+        wanted: &Wanted,
     ) -> anyhow::Result<Task> {
-        super::referee::write_task(&stage.path("operator/task"), data, seed, self.sites.len())?;
+        super::referee::write_task(&stage.path("operator/task"), wanted, self.sites.len())?;
         let printed = stage.call(&[
             "task",
             "submit",
@@ -156,7 +155,7 @@ impl Federation {
         for site in &self.sites {
             stage.call(&["client", "approve", &submitted.task, "--dir", site])?;
             name_rows(stage, site)?;
-            if data == Data::Banks && *site != self.measured {
+            if wanted.data == Data::Banks && *site != self.measured {
                 small_chunks(stage, site)?;
             }
             let transcript = format!("{site}/transcript");

@@ -84,20 +84,28 @@ pub(crate) struct Scores {
 
 /// The referee's memory between dealing and scoring: positions of rows in the table.
 #[derive(Serialize, Deserialize)]
-struct Kept {
-    name: String,
-    train: Vec<usize>,
-    test: Vec<usize>,
+pub(crate) struct Kept {
+    pub(crate) name: String,
+    pub(crate) train: Vec<usize>,
+    pub(crate) test: Vec<usize>,
 }
 
-struct Source {
+/// The task that a demo wants.
+pub(crate) struct Wanted {
+    pub(crate) data: Data,
+    pub(crate) seed: u64,
+    /// Of record-level privacy, if there is to be any.
+    pub(crate) epsilon: Option<f64>,
+}
+
+pub(crate) struct Source {
     table: &'static str,
     site_column: &'static str,
     label: &'static str,
     example: Example,
 }
 
-fn source(data: Data) -> Source {
+pub(crate) fn source(data: Data) -> Source {
     match data {
         Data::Hospitals => Source {
             table: include_str!("../../../data/tcga-luad/table.csv"),
@@ -115,7 +123,7 @@ fn source(data: Data) -> Source {
 }
 
 impl Source {
-    fn table(&self) -> anyhow::Result<Table> {
+    pub(crate) fn table(&self) -> anyhow::Result<Table> {
         Table::from_csv(self.table.as_bytes()).context("the embedded table")
     }
 }
@@ -152,11 +160,17 @@ pub(crate) fn deal(arguments: &Deal) -> anyhow::Result<()> {
 }
 
 /// Writes the task's files with this demo's seed and number of sites.
-pub(crate) fn write_task(folder: &Path, data: Data, seed: u64, sites: usize) -> anyhow::Result<()> {
+pub(crate) fn write_task(folder: &Path, wanted: &Wanted, sites: usize) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
-    for (name, text) in example_files(source(data).example) {
+    let seed = wanted.seed;
+    let example = match wanted.epsilon {
+        Some(_) => Example::HospitalsPrivate,
+        None => source(wanted.data).example,
+    };
+    for (name, text) in example_files(example) {
         let lines = text.lines().map(|line| match line.split('=').next().map(str::trim) {
             Some("seed") => format!("seed = {seed}"),
+            Some("epsilon") => format!("epsilon = {:?}", wanted.epsilon.unwrap_or(8.0)),
             Some("init_from") => format!("init_from = {{ fresh = {{ seed = {seed} }} }}"),
             _ => line.to_owned(),
         });

@@ -1,6 +1,7 @@
 //! `report.html`: one self-contained page, no script, nothing from outside.
 
 use super::outcome::Outcome;
+use super::private;
 use crate::chart::{self, Block, Interval, Series, escape};
 use crate::output::thousands;
 
@@ -39,11 +40,65 @@ pub(crate) fn page(o: &Outcome, checks: &[String]) -> String {
         "<h2>Check it yourself</h2><pre>{}</pre>",
         checks.iter().map(|c| escape(c)).collect::<Vec<_>>().join("\n")
     );
+    document(&format!("Koinon: {} {} together", o.sites, words.plural), &body)
+}
+
+/// The page of a private demo.
+pub(crate) fn private_page(o: &private::Outcome) -> String {
+    let private::Promise { unit, epsilon, delta } = &o.privacy;
+    let audited = &o.found.audit;
+    let federated = &o.found.federated;
+    let label = |cost: &private::Cost| {
+        cost.epsilon.map_or_else(|| "no privacy".to_owned(), |e| format!("epsilon {e}"))
+    };
+    let labels: Vec<String> = o.found.price.iter().map(label).collect();
+    let rows: Vec<Interval<'_>> = (o.found.price.iter().zip(&labels))
+        .map(|(cost, name)| Interval {
+            name,
+            class: if cost.epsilon.is_some() { "c1" } else { "c4" },
+            value: cost.auc,
+            low: cost.auc - cost.deviation,
+            high: cost.auc + cost.deviation,
+        })
+        .collect();
+    let models = o.found.price.first().map_or(0, |cost| cost.models);
+    let body = format!(
+        "<h1>{} hospitals trained one model, and it tells little of any patient</h1>\
+         <p class=\"soft\">{} noised steps between separate processes, {:.0} seconds. Epsilon is at most {epsilon} at delta \
+         {delta}, unit {unit}: whether a patient took part changes the odds of anything that anybody sees by a factor of at most \
+         e<sup>{epsilon}</sup>, but for a chance of delta. Each hospital computed that again and keeps its own account.</p>\
+         <div class=\"facts\"><div class=\"fact\"><b>{:.3}</b><span>AUC of the federation's model, {:.3} to {:.3}</span></div>\
+         <div class=\"fact\"><b>{:.2}</b><span>epsilon that an attacker proved, {} models</span></div>\
+         <div class=\"fact\"><b>{:.2}</b><span>the same with a tenth of the noise, {} models</span></div></div>\
+         <h2>The price</h2><p class=\"soft\">AUC on all test patients, mean and deviation of {models} models each, that differ in \
+         draws and noise alone; trained by the referee with the rows in one place, which is possible only in a demo.</p>{}\
+         <h2>The audit</h2><p>An attacker who follows every opened sum, and knows all rows but the secret draws and the noise, \
+         guesses whether one planted record took part. That proves epsilon ≥ {:.2} (confidence {:.0} %), and {} is stated. With a \
+         tenth of the noise planted the same attack proves {:.2}.</p>",
+        o.sites,
+        o.rounds,
+        o.seconds,
+        federated.auc,
+        federated.low,
+        federated.high,
+        audited.bound,
+        thousands(audited.models.into()),
+        audited.bound_tenth,
+        thousands(audited.models_tenth.into()),
+        chart::intervals("AUC by budget", "AUC on all test patients", &rows),
+        audited.bound,
+        100.0 * audited.confidence,
+        audited.stated,
+        audited.bound_tenth,
+    );
+    document("Koinon: a private model", &body)
+}
+
+fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <title>Koinon: {} {} together</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n",
-        o.sites, words.plural
+         <title>{title}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n"
     )
 }
 

@@ -4,6 +4,7 @@ use koinon_proto::{Digest, SessionId, TaskManifest};
 
 use super::offers::permitted;
 use super::{Participant, Phase};
+use crate::budget::Budget;
 use crate::error::Refusal;
 
 /// The name of a phase.
@@ -100,6 +101,12 @@ impl Participant {
             upload,
             roster: self.roster_digest(),
         }
+    }
+
+    /// What this site has spent in privacy.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.durable.budget
     }
 
     /// The tasks that the coordinator offers, in order of their digests.

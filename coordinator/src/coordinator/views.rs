@@ -30,7 +30,14 @@ impl Coordinator {
     /// All versions, in order of digest.
     #[must_use]
     pub fn versions(&self) -> Vec<wire::Version> {
-        self.state.registry.to_wire()
+        let mut versions = self.state.registry.to_wire();
+        for version in &mut versions {
+            let task = Digest::try_from(&version.task[..]).ok();
+            let task = task.and_then(|task| self.state.tasks.get(&task));
+            // What a task starts from is not its own.
+            version.privacy = task.filter(|_| version.round > 0).and_then(Task::privacy);
+        }
+        versions
     }
 
     /// Enrolments that wait for a roster, the roster in force, and the coordinator's own key.

@@ -1,5 +1,6 @@
 //! A task as operators see it. Only words and numbers; nothing is decided here.
 
+use koinon_proto::task::Privacy;
 use koinon_proto::{Digest, wire};
 
 use super::{End, Summary, Task};
@@ -35,6 +36,7 @@ impl Task {
             fitted: bytes(self.fitted),
             history: self.history.iter().map(Summary::to_wire).collect(),
             abandoned: self.abandoned,
+            privacy: self.privacy(),
             ..wire::TaskStatus::default()
         };
         match &self.round {
@@ -62,6 +64,12 @@ impl Task {
             }
         }
         status
+    }
+
+    /// What the manifest promises; it was checked against the noise when the task was submitted.
+    pub(crate) fn privacy(&self) -> Option<wire::Privacy> {
+        let Privacy { unit, epsilon, delta, .. } = self.manifest.privacy?;
+        Some(wire::Privacy { unit: unit.to_string(), epsilon, delta })
     }
 
     fn state(&self) -> (&'static str, String) {

@@ -18,6 +18,7 @@ use crate::task::Task;
 use koinon_aggregation::Signer as _;
 use koinon_aggregation::identity::Identity;
 use koinon_aggregation::roster::{Member, Role, Roster};
+use koinon_client::budget::plan_noise;
 use koinon_client::policy::{ApprovalDefault, Policy};
 use koinon_proto::limits::ROUNDS_MAX;
 use koinon_proto::task::{InitFrom, TaskKind};
@@ -46,7 +47,7 @@ impl World {
         let roster = roster(names, &seeds);
         let signed =
             roster.clone().sign(&consortium).map_err(|e| SimError::refused("roster", e))?;
-        let manifest = manifest(run);
+        let manifest = planned(run)?;
         manifest.check().map_err(|e| SimError::refused("task", e))?;
         let faults = FaultPlan::draw(&settings.faults, names.len(), &seeds);
         let checker = Checker::new(CheckerSetup {
@@ -195,8 +196,22 @@ fn manifest(run: &Run<'_>) -> TaskManifest {
         algorithm: task.algorithm,
         patience: task.patience,
         attempts_max: task.attempts_max,
-        privacy: None,
+        privacy: task.privacy,
     }
+}
+
+/// The manifest with its noise, planned where the scenario leaves it out.
+fn planned(run: &Run<'_>) -> Result<TaskManifest, SimError> {
+    let mut manifest = manifest(run);
+    let dimension = run.material.spec.layout().trainable();
+    if let Some(mut privacy) = manifest.privacy.filter(|privacy| privacy.noise_multiplier.is_none())
+        && let Some(plan) = plan_noise(&manifest, dimension)
+    {
+        let planned = plan.map_err(|why| SimError::refused("the task's privacy", why))?;
+        privacy.noise_multiplier = Some(planned.step.noise_multiplier);
+        manifest.privacy = Some(privacy);
+    }
+    Ok(manifest)
 }
 
 /// A site that wants exactly what the scenario's task offers, and no less.
@@ -208,6 +223,14 @@ fn policy(manifest: &TaskManifest) -> Policy {
     policy.tasks.clip_l2_max = manifest.encoding.clip_l2;
     policy.tasks.update_bound_max = manifest.encoding.update_bound;
     policy.tasks.frac_bits_max = manifest.encoding.frac_bits;
+    if let Some(privacy) = &manifest.privacy {
+        policy.privacy.epsilon_max = privacy.epsilon;
+        policy.privacy.delta_max = privacy.delta;
+        // In the task's own unit and at its own delta the whole task is within its word.
+        policy.privacy.unit = privacy.unit;
+        policy.privacy.delta_total = privacy.delta;
+        policy.privacy.epsilon_total = privacy.epsilon;
+    }
     policy
 }
 

@@ -1,0 +1,234 @@
+//! A private task at a site: what is opened, what it costs, and what the site refuses.
+
+use koinon_client::budget;
+use koinon_model::contribution::RoundKind;
+use koinon_model::features::fitted::FittedFeatures;
+use koinon_model::params::Params;
+use koinon_model::plan::TrainingPlan;
+use koinon_proto::Digest;
+use koinon_proto::task::{InitFrom, Privacy, PrivacyUnit, TaskManifest};
+use koinon_proto::wire;
+use koinon_proto::wire::site_frame::Frame;
+use koinon_proto::wire::to_site::Message as ToSite;
+
+use crate::said::said_once;
+use crate::world::{Round, Rounds, TRAINING, Task, World, whole_round};
+
+/// Noise for epsilon 8 over 30 rounds and two retries, with one site that is not trusted.
+const PRIVACY: Privacy = Privacy {
+    unit: PrivacyUnit::Record,
+    epsilon: 8.0,
+    delta: 1e-4,
+    sampling_rate: 0.5,
+    clip: Some(0.5),
+    noise_multiplier: Some(2.5),
+    colluding: 1,
+    expected_rows: Some(300),
+    retries: 2,
+};
+
+fn private(change: impl FnOnce(&mut TaskManifest, &mut Privacy)) -> Task {
+    let training = TRAINING.replace("learning_rate = 0.1", "learning_rate = 1.0");
+    with_training(&training, change)
+}
+
+fn with_training(training: &str, change: impl FnOnce(&mut TaskManifest, &mut Privacy)) -> Task {
+    let training = TrainingPlan::from_toml(training).unwrap().canonical();
+    let mut task = Task::new(|manifest| {
+        let mut privacy = PRIVACY;
+        manifest.encoding.rows_max = 1;
+        manifest.training = Some(Digest::of(&training));
+        change(manifest, &mut privacy);
+        manifest.privacy = Some(privacy);
+    });
+    let fitted = FittedFeatures::public(&task.features).unwrap().canonical_bytes();
+    task.fitted = Some(Digest::of(&fitted));
+    task.blobs.extend([training, fitted].map(|bytes| (Digest::of(&bytes), bytes)));
+    task
+}
+
+/// What site 0 says to a task and to an invitation into its first round.
+fn refusal(world: &mut World, task: &Task, round: &Round) -> Option<&'static str> {
+    world.offer(task);
+    let invite = world.invite(task, round);
+    world.tell(0, ToSite::Invite(invite));
+    world.sites[0].refusals().last().copied()
+}
+
+#[test]
+fn a_private_round_opens_one_noised_update_and_nothing_else() {
+    let mut world = World::new(6);
+    let task = private(|_, _| {});
+    world.offer(&task);
+    let sites = world.all();
+    let sum = whole_round(&mut world, &task, &Round::train(1), &sites);
+    assert_eq!((sum.n_sites(), sum.weight()), (6, 6));
+    assert!(sum.field("loss").is_none() && sum.field("val_loss").is_none());
+    // Every site adds at most 0.35; the noise of six sites is some 1.4 an entry.
+    let update = sum.field("update").unwrap();
+    assert_eq!(update.len(), 8);
+    let spread = update.iter().map(|x| x * x).sum::<f64>().sqrt();
+    assert!(update.iter().any(|x| (x - update[0]).abs() > 0.1), "{update:?}");
+    assert!(spread < 60.0, "{update:?}");
+    for site in &world.sites {
+        assert_eq!(site.participant.budget().steps(), 1);
+        let spent = site.participant.budget().epsilon(PrivacyUnit::Record, 1e-4, None);
+        assert!(spent > 0.1 && spent < 2.0, "{spent}");
+    }
+}
+
+/// Written ahead, and once: whenever the site is killed, no masked update has left that was not
+/// accounted for, and none is accounted for twice.
+#[test]
+fn killed_between_any_two_effects_a_step_is_counted_once_and_ahead() {
+    let round = |kill_after: Option<usize>| {
+        let mut world = World::new(6);
+        let task = private(|_, _| {});
+        world.offer(&task);
+        let start = world.sites[0].effects;
+        world.sites[0].kill_after = kill_after.map(|after| start + after);
+        let sites = world.all();
+        let sum = whole_round(&mut world, &task, &Round::train(1), &sites);
+        assert_eq!(sum.n_sites(), 6);
+        said_once(&world.sites[0]);
+        while world.sites[0].killed {
+            world.restart(0);
+        }
+        assert_eq!(world.sites[0].participant.budget().steps(), 1, "{kill_after:?}");
+        world.sites[0].effects - start
+    };
+    let effects = round(None);
+    for kill_after in 1..=effects {
+        round(Some(kill_after));
+    }
+}
+
+#[test]
+fn the_account_is_durable_before_the_masked_update_leaves() {
+    let left = |site: &crate::world::Site| {
+        let chunk = |frame: &wire::SiteFrame| matches!(frame.frame, Some(Frame::Chunk(_)));
+        site.sent.iter().any(chunk)
+    };
+    let mut seen = [false; 2];
+    for after in 1..24 {
+        let mut world = World::new(6);
+        let task = private(|_, _| {});
+        world.offer(&task);
+        let sites = world.all();
+        let mut rounds = Rounds::start(&mut world, &task, &Round::train(1), &sites);
+        rounds.share(&mut world);
+        let own = rounds.inboxes(&mut world)[&0].clone();
+        world.sites[0].kill_after = Some(world.sites[0].effects + after);
+        world.tell(0, ToSite::Inbox(own));
+        let has_left = left(&world.sites[0]);
+        world.sites[0].rebuild();
+        let steps = world.sites[0].participant.budget().steps();
+        assert!(steps == 1 || !has_left, "killed after {after}");
+        seen[usize::from(has_left)] = true;
+    }
+    assert_eq!(seen, [true; 2], "killed before and after");
+}
+
+#[test]
+fn a_site_computes_the_epsilon_again_and_refuses_what_is_not_kept() {
+    let quiet = |p: &mut Privacy| p.noise_multiplier = Some(1.2);
+    let cases: [(&str, Task); 4] = [
+        ("privacy_unsound", private(|_, p| quiet(p))),
+        ("privacy_unsound", private(|_, p| p.epsilon = 3.0)),
+        ("privacy_unsound", private(|m, _| m.rounds = 190)),
+        // Ten passes are not one step of clipped rows.
+        (
+            "privacy_unsound",
+            with_training(&TRAINING.replace("epochs = 1", "epochs = 10"), |_, _| {}),
+        ),
+    ];
+    for (wanted, task) in cases {
+        let mut world = World::new(6);
+        assert_eq!(refusal(&mut world, &task, &Round::train(1)), Some(wanted));
+        assert_eq!(world.sites[0].participant.budget().steps(), 0);
+    }
+    // Fitted to somebody's rows, whoever's.
+    let mut task = private(|_, _| {});
+    task.fitted = None;
+    assert_eq!(refusal(&mut World::new(6), &task, &Round::train(1)), Some("privacy_unsound"));
+}
+
+#[test]
+fn nothing_but_training_is_opened_in_a_private_task() {
+    let task = private(|_, _| {});
+    for kind in [RoundKind::Statistics, RoundKind::Evaluate] {
+        let number = u32::from(kind == RoundKind::Evaluate);
+        let round = Round { kind, number, ..Round::train(1) };
+        assert_eq!(refusal(&mut World::new(6), &task, &round), Some("plan_invalid"), "{kind:?}");
+    }
+}
+
+#[test]
+fn the_policy_has_the_last_word() {
+    let plain = Task::new(|_| {});
+    let mut world = World::with_policy(6, |policy| policy.privacy.require = true);
+    assert_eq!(refusal(&mut world, &plain, &Round::train(1)), Some("privacy_required"));
+    let task = private(|_, _| {});
+    let mut world = World::with_policy(6, |policy| policy.privacy.epsilon_max = 7.9);
+    assert_eq!(refusal(&mut world, &task, &Round::train(1)), Some("privacy_too_weak"));
+    let mut world = World::with_policy(6, |policy| policy.privacy.delta_max = 1e-5);
+    assert_eq!(refusal(&mut world, &task, &Round::train(1)), Some("privacy_too_weak"));
+    let mut world = World::with_policy(6, |policy| policy.privacy.unit = PrivacyUnit::Site);
+    assert_eq!(refusal(&mut world, &task, &Round::train(1)), Some("privacy_too_weak"));
+}
+
+/// Rounds on, until the total is spent; another task does not make it fresh.
+#[test]
+fn at_its_limit_a_site_refuses_whatever_the_task() {
+    let limit = 3.0;
+    let mut world = World::with_policy(6, |policy| policy.privacy.epsilon_total = limit);
+    let mut rounds = 0u8;
+    let spent = |world: &World| {
+        world.sites[0].participant.budget().epsilon(PrivacyUnit::Record, 1e-4, None)
+    };
+    loop {
+        rounds += 1;
+        // Each time another task from other parameters.
+        let seed = u64::from(rounds) + 7;
+        let mut task = private(|m, _| m.init_from = InitFrom::Fresh { seed });
+        task.params = Params::init(&task.spec, seed).to_safetensors(task.spec.layout()).unwrap();
+        task.blobs.insert(Digest::of(&task.params), task.params.clone());
+        world.offer(&task);
+        assert!(spent(&world) <= limit && rounds < 60);
+        let next = budget::mechanism(&task.manifest, 8).unwrap();
+        let budget = world.sites[0].participant.budget();
+        if budget.epsilon(PrivacyUnit::Record, 1e-4, Some(&next)) > limit {
+            let invite = world.invite(&task, &Round::train(rounds));
+            world.tell(0, ToSite::Invite(invite));
+            break;
+        }
+        let sites = world.all();
+        whole_round(&mut world, &task, &Round::train(rounds), &sites);
+    }
+    assert_eq!(world.sites[0].refusals(), ["privacy_spent"]);
+    assert!(rounds > 3 && spent(&world) > 0.8 * limit, "{rounds} {}", spent(&world));
+    world.restart(0);
+    assert!(spent(&world) > 0.8 * limit, "a restart gives nothing back");
+}
+
+#[test]
+fn a_task_has_as_many_steps_as_it_paid_for() {
+    let mut world = World::new(6);
+    // One round and one retry, for which the noise is more than enough.
+    let task = private(|m, p| {
+        m.rounds = 1;
+        p.retries = 1;
+    });
+    world.offer(&task);
+    let sites = world.all();
+    // The first two attempts are lost after the masked updates left.
+    for session in 1..=2 {
+        let mut rounds = Rounds::start(&mut world, &task, &Round::train(session), &sites);
+        rounds.share(&mut world);
+        rounds.report(&mut world);
+        assert_eq!(world.sites[0].participant.budget().steps(), usize::from(session));
+    }
+    let invite = world.invite(&task, &Round::train(3));
+    world.tell(0, ToSite::Invite(invite));
+    assert_eq!(world.sites[0].refusals().last(), Some(&"privacy_spent"));
+}
