@@ -6,7 +6,7 @@
 //! exp(h² k² / 2V) for whole h·k, because Σ exp(-(x - m)² / 2V) over all whole x is the same for
 //! every whole m (Canonne, Kamath, Steinke 2020, arXiv 2004.00010, section 2). So bounds for the
 //! normal law at whole orders hold, with the L2 sensitivity of the *integers*
-//! ([`sensitivity`]). The Skellam law would need bounds of its own with an L1 term, and no way is
+//! ([`crate::privacy::Sensitivity`]). The Skellam law would need bounds of its own with an L1 term, and no way is
 //! known to draw it exactly at large variances in constant time.
 //!
 //! **How it is drawn.** As Σ c · Y over independent draws Y of one base law (variance 16, from a
@@ -30,11 +30,9 @@
 //! Not here: how much noise a budget needs ([`crate::privacy`]).
 
 mod sampler;
-mod sensitivity;
 mod table;
 
 pub(crate) use self::sampler::fill;
-pub use self::sensitivity::{Sensitivity, sensitivity};
 use crate::stream::Seed;
 
 /// Every share's variance is a whole multiple of this, in squared units of the encoded integers. A

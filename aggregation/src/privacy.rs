@@ -113,7 +113,12 @@ impl Sensitivity {
     /// difference, so the L2 norm is below `scale * clip + sqrt(dimension)`, whatever r is. For
     /// an integer vector the L1 norm is at most the square of the L2 norm and at most
     /// sqrt(dimension) times it. The bound holds for the rounding of each vector as for that of a
-    /// site's sum.
+    /// site's sum. Replacing a unit counts as twice this.
+    ///
+    /// The encoding's own clips enlarge nothing: scaling to an L2 norm and clamping entries are
+    /// projections onto convex sets, which bring no two points further apart. Vectors must be
+    /// summed, and the sum handed over, in double precision: a sum in single precision has steps of
+    /// its own of up to 2^-24 of each entry.
     pub fn rounded(clip: f64, scale: f64, dimension: u64) -> Self {
         let root = (dimension as f64).sqrt();
         let l2 = clip * scale + root;

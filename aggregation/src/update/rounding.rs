@@ -22,7 +22,7 @@ impl Rounding {
     /// above is taken if r < f · 2^32: with probability ⌈f · 2^32⌉ / 2^32, which is f but for less
     /// than 2^-32. A whole number stays what it is. For a given r this is a step up after each
     /// k + r / 2^32, so entries that differ by v become whole numbers that differ by at most
-    /// |v| + 1: [`crate::noise::sensitivity`] builds on that.
+    /// |v| + 1: [`crate::privacy::Sensitivity`] builds on that.
     pub(super) fn apply<X: Copy + Into<f64>, L: Lane>(
         &self,
         entries: &[X],
