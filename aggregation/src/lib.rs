@@ -3,9 +3,11 @@
 //! too.
 //!
 //! Secure aggregation after Bonawitz et al. 2017 (section 6, the variant against active
-//! adversaries) on the complete graph of 3 to 64 participants, hardened against a malicious
-//! coordinator: everything agreed on goes into the seeds and under the signatures, and each site
-//! checks participants, floors and survivors itself. `docs/protocol.md` has every byte.
+//! adversaries) on the complete graph of 3 to 64 participants, and after Bell et al. 2020 on a
+//! random regular graph above, hardened against a malicious coordinator: everything agreed on goes
+//! into the seeds and under the signatures, and each site checks participants, floors and survivors
+//! itself. `docs/protocol.md` has every byte. What a sum may say about one record is bounded by
+//! noise (`noise`) and accounted for in [`privacy`].
 //!
 //! Deliberately not here: clocks, sockets, files, randomness of its own, any wire format but the
 //! canonical bytes of this protocol's messages. Start with the round below, then [`client`] for a
