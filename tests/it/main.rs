@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod adversaries;
 mod hostile;
 mod proxy;
 mod restart;

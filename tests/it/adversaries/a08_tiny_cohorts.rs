@@ -1,0 +1,115 @@
+//! A8: tiny cohorts and low thresholds. The sum over one honest site and colluders is that site's own
+//! update; the floor counts members, so the site's policy says how many there must be.
+
+use koinon_aggregation::SessionPlan;
+use koinon_aggregation::client::advertise;
+use koinon_aggregation::planted::Weakness;
+use koinon_model::contribution::RoundKind;
+use koinon_proto::wire;
+use koinon_proto::wire::to_site::Message as ToSite;
+
+use super::sites::{Round, Task, World, audit, fault, gained, is, ready, refusal, reported};
+use super::sums::{cohort, rng};
+use super::{Class, Outcome, Plant, script};
+
+pub(super) const CLASS: Class = Class {
+    number: 8,
+    scripts: &[
+        script!(
+            a_cohort_of_three,
+            "a session of three, where the site wants five",
+            Plant::World("the site's policy permits three")
+        ),
+        script!(
+            a_plan_for_two,
+            "a session of two, whose sum tells each the other's update",
+            Plant::Checks(&[Weakness::AnyCohort])
+        ),
+        script!(
+            a_short_survivor_set,
+            "a signature over fewer than the floor",
+            Plant::Checks(&[Weakness::NoFloor, Weakness::AnyGraph])
+        ),
+        script!(
+            a_weight_that_outweighs_all_others,
+            "a plan in which one site's rows count for more than the task says",
+            Plant::Checks(&[Weakness::AnyEncoding])
+        ),
+    ],
+};
+
+fn a_cohort_of_three(planted: bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut world = World::with_policy(3, |policy| {
+        policy.cohort.min = if planted { 3 } else { policy.cohort.min };
+    });
+    let small = Task::new(|manifest| {
+        manifest.cohort.min = 3;
+        manifest.cohort.quorum = 3;
+    });
+    world.offer(&small);
+    let invite = world.invite(&small, &Round { n_min: 3, ..Round::train(1) });
+    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Invite(invite)));
+    outcome.goal(!got.is_empty(), "keys for a session of three");
+    outcome.holds(refusal(&world, 0) == "cohort_too_small", refusal(&world, 0));
+    audit(&mut outcome, &mut world, 0);
+    outcome
+}
+
+fn a_plan_for_two(_: bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    let cohort = cohort(3, 1);
+    let plan = SessionPlan { n_min: 2, ..cohort.plan.clone() };
+    let entered = advertise(plan, "site-00", &cohort.keys[0], &mut rng(1));
+    match entered {
+        Ok(_) => outcome.goal(true, "the site enters"),
+        Err(rejection) => outcome.holds(rejection.code() == "bad_plan", rejection.to_string()),
+    }
+    // The same by frames: n_min stands behind version, session, context and roster.
+    let (mut world, task) = ready(6);
+    let mut invite = world.invite(&task, &Round::train(1));
+    invite.plan[100] = 2;
+    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Invite(invite)));
+    outcome.holds(got.is_empty(), "something left");
+    outcome.holds(refusal(&world, 0) == "plan_invalid", refusal(&world, 0));
+    audit(&mut outcome, &mut world, 0);
+    outcome
+}
+
+fn a_short_survivor_set(_: bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    let (mut world, task) = ready(6);
+    let mut rounds = reported(&mut world, &task, 1);
+    let survivors = rounds.survivors(&mut world);
+    let small = wire::Survivors { indices: vec![0, 1, 2], ..survivors };
+    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Survivors(small)));
+    outcome.goal(got.iter().any(|body| is(body, "signature")), "three survivors are signed for");
+    outcome.holds(fault(&world, 0) == "too_few", fault(&world, 0));
+    audit(&mut outcome, &mut world, 0);
+    outcome
+}
+
+fn a_weight_that_outweighs_all_others(_: bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    let (mut world, task) = ready(6);
+    let heavier = Task::new(|manifest| manifest.encoding.rows_max = 1 << 20);
+    let mut plan = world.plan(&task, &Round::train(1));
+    plan.encoding = heavier.encoding(RoundKind::Train);
+    let mut invite = world.invite(&task, &Round::train(1));
+    invite.plan = plan.to_bytes();
+    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Invite(invite)));
+    outcome.goal(!got.is_empty(), "keys for a session with another largest weight");
+    outcome.holds(refusal(&world, 0) == "encoding_mismatch", refusal(&world, 0));
+    audit(&mut outcome, &mut world, 0);
+    outcome
+}
+
+#[test]
+fn repelled() {
+    super::repelled(&CLASS);
+}
+
+#[test]
+fn planted_is_found() {
+    super::planted_is_found(&CLASS);
+}
