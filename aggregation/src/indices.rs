@@ -130,7 +130,9 @@ impl Indices {
                 u64::from_le_bytes(lane)
             })
             .collect();
-        if n % LANE_BITS != 0 && lanes.last().is_some_and(|last| last >> (n % LANE_BITS) != 0) {
+        if !n.is_multiple_of(LANE_BITS)
+            && lanes.last().is_some_and(|last| last >> (n % LANE_BITS) != 0)
+        {
             return Err(CodecError::Value(part));
         }
         while lanes.last() == Some(&0) {
