@@ -70,6 +70,7 @@ impl Graph {
     }
 
     /// Whether two participants are neighbours; nobody is its own.
+    #[cfg(test)]
     pub(crate) fn are_neighbours(&self, a: usize, b: usize) -> bool {
         let apart = self.place[a].abs_diff(self.place[b]);
         let apart = usize::from(apart).min(self.len() - usize::from(apart));

@@ -23,10 +23,11 @@ pub(crate) fn measure(options: &Options, progress: &Progress) -> anyhow::Result<
     let (n, small, large) =
         if options.quick { (200, 1 << 16, 1 << 18) } else { (SITES, 1_000_000, 10_000_000) };
     let (ms, over) = ("client_1m_ms", "client_1m_over_parts");
-    let (breakdown, wire) = session(&Shape::new(n, small, DROPOUT_PERCENT)?, options, progress)?;
+    let shape = Shape::new(n, small, DROPOUT_PERCENT)?;
+    let (breakdown, wire) = session(&shape, options, progress)?;
     measured.figures.push(
         Figure::new(ms, breakdown.measured_s * 1e3, "ms", Limit::AtMost(28.0))
-            .with_note(breakdown.name.clone()),
+            .with_note(shape.text()),
     );
     measured.figures.push(Figure::new(over, breakdown.over_parts(), "", Limit::None));
     measured.figures.push(wire.figure());
@@ -104,7 +105,7 @@ fn session(
         + told.inbox.iter().chain(&told.signatures).map(Vec::len).sum::<usize>()
         + 2 * told.survivors.len();
     let breakdown = Breakdown {
-        name: shape.text(),
+        name: format!("one site, {}", shape.text()),
         measured_s: phases.iter().map(|(_, seconds)| seconds).sum(),
         parts: costs.parts(&work),
         phases,

@@ -1,7 +1,7 @@
 //! The figures as one picture: each measured time beside the sum of its parts, and each figure
 //! against its limit.
 
-use super::figure::{Limit, Report};
+use super::figure::{Limit, Report, time};
 use crate::chart::{self, Stack};
 
 /// The picture, an SVG file that stands by itself.
@@ -28,10 +28,19 @@ pub(crate) fn svg(report: &Report) -> String {
         ));
     }
     for breakdown in &report.breakdowns {
-        let parts = breakdown.parts.iter().map(|(name, s)| (name.as_str(), *s)).collect();
-        let phases = breakdown.phases.iter().map(|(name, s)| (*name, *s)).collect();
-        let stacks =
-            [Stack { name: "parts", pieces: parts }, Stack { name: "measured", pieces: phases }];
+        let named = |name: &str, seconds: f64| (format!("{name}: {}", time(seconds)), seconds);
+        let stacks = [
+            Stack {
+                name: "parts",
+                pieces: breakdown.parts.iter().map(|(name, s)| named(name, *s)).collect(),
+                caption: time(breakdown.parts_s()),
+            },
+            Stack {
+                name: "measured",
+                pieces: breakdown.phases.iter().map(|(name, s)| named(name, *s)).collect(),
+                caption: time(breakdown.measured_s),
+            },
+        ];
         panels.push((breakdown.name.clone(), chart::stacks(&breakdown.name, &stacks)));
     }
     chart::page(&panels)

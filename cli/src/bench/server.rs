@@ -82,13 +82,13 @@ pub(crate) fn measure(
     let phases: Vec<(&'static str, f64)> =
         PHASES.into_iter().zip(session.meters.iter().map(Meter::seconds)).collect();
     let breakdown = Breakdown {
-        name: shape.text(),
+        name: format!("the coordinator, {}", shape.text()),
         measured_s: phases.iter().map(|(_, seconds)| seconds).sum(),
         parts: costs.parts(&work),
         phases,
     };
     let core_s = Figure::new(setting.core_s, breakdown.measured_s, "s", setting.limit)
-        .with_note(breakdown.name.clone());
+        .with_note(shape.text());
     let over_parts =
         Figure::new(setting.over_parts, breakdown.over_parts(), "", Limit::AtMost(1.3));
     Ok(Measured { figures: vec![core_s, over_parts], breakdowns: vec![breakdown] })
