@@ -7,7 +7,7 @@ use crate::support::{WEAK, sparse_cohort};
 
 #[test]
 fn with_losses_at_every_step_the_sum_is_that_of_the_survivors() {
-    for (n, seed) in [(65, u64::MAX), (130, 0), (300, 0o0707_0707)] {
+    for (n, seed) in [(65, 0), (130, 0o0707_0707), (300, u64::MAX - 8)] {
         let cohort = sparse_cohort(n, 1, &WEAK);
         let mut lost = vec![Lost::Never; n];
         for (step, share) in
