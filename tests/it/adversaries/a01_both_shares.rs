@@ -53,8 +53,8 @@ fn two_sets() -> TwoSets {
     let disks: Vec<Disk> = world.sites.iter().map(|site| site.disk.clone()).collect();
     let mut signed = [Vec::new(), Vec::new()];
     for (set, told) in [&full, &fewer].into_iter().enumerate() {
-        for colluder in 1..5 {
-            world.sites[colluder].disk = disks[colluder].clone();
+        for (colluder, disk) in disks.iter().enumerate().take(5).skip(1) {
+            world.sites[colluder].disk = disk.clone();
             world.restart(colluder);
             world.tell(colluder, ToSite::Survivors(told.clone()));
             signed[set].extend(signatures(&mut world, colluder));

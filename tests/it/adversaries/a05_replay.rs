@@ -107,14 +107,13 @@ fn old_answers_to_the_coordinator(_: bool) -> Outcome {
     world.settle();
     let session = world.site(1).session();
     let name = world.name(0);
-    if let (Some(session), Ok(message)) = (session, wire::ToCoordinator::decode(&old[..])) {
-        if let Some(Say::Ready(ready)) = message.message {
-            let session = session.into();
-            let lie = Say::Ready(wire::Ready { session, bundle: ready.bundle });
-            let frame = world.site(0).say(lie);
-            world.send(&name, frame);
-            world.settle();
-        }
+    let message = wire::ToCoordinator::decode(&old[..]).ok().and_then(|body| body.message);
+    if let (Some(session), Some(Say::Ready(ready))) = (session, message) {
+        let session = session.into();
+        let lie = Say::Ready(wire::Ready { session, bundle: ready.bundle });
+        let frame = world.site(0).say(lie);
+        world.send(&name, frame);
+        world.settle();
     }
     let code = world.site(0).rejections.last().cloned();
     outcome.goal(code.is_none(), "the old keys count");

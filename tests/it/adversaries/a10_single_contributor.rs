@@ -34,7 +34,8 @@ fn rare_rows() -> Vec<f64> {
     let noise = NoisePlan::at_least((0.25f64 * 4096.0).powi(2)).unwrap();
     let plan = one_field(ROWS * WIDTH, 5, 1).with_noise(noise).unwrap();
     let of = |site: usize| {
-        let value = |entry: usize| if site == 0 && entry / WIDTH % 2 == 0 { 0.5 } else { 0.0 };
+        let value =
+            |entry: usize| if site == 0 && (entry / WIDTH).is_multiple_of(2) { 0.5 } else { 0.0 };
         (0..ROWS * WIDTH).map(value).collect::<Vec<f32>>().into()
     };
     let sum = opened(&cohort(5, 1), plan, 1, 0, &Inputs::honest(&of)).unwrap();
@@ -56,7 +57,7 @@ fn which_rare_words_a_site_has(_: bool) -> Outcome {
     let mut outcome = Outcome::default();
     let sums = rare_rows();
     let moved = sums.chunks(WIDTH).map(|row| row.iter().any(|sum| *sum != 0.0));
-    let right = moved.enumerate().filter(|(row, moved)| *moved == (row % 2 == 0)).count();
+    let right = moved.enumerate().filter(|(row, moved)| *moved == row.is_multiple_of(2)).count();
     // Every row has moved: the guess is right for the half that really did.
     outcome.goal(right > ROWS * 3 / 4, format!("{right} of {ROWS} rows are told apart by zeros"));
     outcome

@@ -6,6 +6,7 @@
 #[path = "../../../client/tests/policy/said.rs"]
 mod said;
 #[expect(dead_code, reason = "the client's own tests use the rest")]
+#[expect(clippy::cast_possible_truncation, reason = "a test's numbers are small")]
 #[path = "../../../client/tests/policy/world.rs"]
 pub(crate) mod world;
 
