@@ -232,7 +232,7 @@ mod tests {
     /// The law of a Poisson of mean `mean` at 0, 1, ...
     fn poisson(mean: f64) -> Vec<f64> {
         (0..400u32)
-            .map(|k| f64::from(k))
+            .map(f64::from)
             .map(|k| (k * mean.ln() - mean - libm::lgamma(k + 1.0)).exp())
             .collect()
     }
@@ -291,7 +291,7 @@ mod tests {
                 let bound = at(&curve, order);
                 let what = format!("mu {mu}, shift {shift}, q {q}, order {order}");
                 assert!(bound >= truth * (1.0 - 1e-9), "{what}: {bound} below {truth}");
-                if order <= 5.0 && order >= 2.0 && shift > 1 && mu > 10.0 {
+                if (2.0..=5.0).contains(&order) && shift > 1 && mu > 10.0 {
                     assert!(bound < 1.6 * truth, "{what}: {bound} far above {truth}");
                 }
             }
