@@ -60,6 +60,7 @@ impl Participant {
         }
         self.link.resend(turn);
         if new_epoch {
+            self.link.confirm(turn);
             self.held.clear();
             self.check_in_anyway(turn);
             self.say_again(turn);

@@ -20,6 +20,8 @@ pub(super) struct Link {
     state: State,
     /// Hellos of this connection that no welcome has answered yet.
     unanswered: u64,
+    /// Whether a hello of this connection named the coordinator's epoch.
+    confirmed: bool,
     heartbeat_ms: Millis,
     next_hello_ms: Millis,
 }
@@ -42,6 +44,7 @@ impl Link {
             inbox: Inbox::new(),
             state: State::Disconnected,
             unanswered: 0,
+            confirmed: false,
             heartbeat_ms: heartbeat_ms.max(1),
             next_hello_ms: 0,
         }
@@ -51,7 +54,7 @@ impl Link {
         while self.site_epoch == 0 {
             self.site_epoch = turn.rng.next_u64();
         }
-        (self.state, self.unanswered) = (State::Greeting, 0);
+        (self.state, self.unanswered, self.confirmed) = (State::Greeting, 0, false);
         self.hello(turn);
     }
 
@@ -77,6 +80,14 @@ impl Link {
             self.inbox = Inbox::new();
         }
         new
+    }
+
+    /// Says which epoch this side's cursors are of from now on, so that the other side need not keep
+    /// mail until the next heartbeat; once a connection, or new epochs would make a site talk.
+    pub(super) fn confirm(&mut self, turn: &mut Turn<'_>) {
+        if !std::mem::replace(&mut self.confirmed, true) {
+            self.hello(turn);
+        }
     }
 
     pub(super) fn is_connected(&self) -> bool {
