@@ -101,11 +101,9 @@ impl Upload {
         let sized = chunk_bytes == self.bytes && chunk_bytes <= CHUNK_BYTES_MAX
             || (CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk_bytes);
         let total = self.bytes.div_ceil(chunk_bytes.max(1));
-        weak(Weakness::AnyChunk)
-            || sized
-                && chunk.data.len() == chunk_bytes.min(left)
-                && u32::try_from(total)
-                    .is_ok_and(|total| total == chunk.total && total <= CHUNKS_MAX)
+        sized
+            && chunk.data.len() == chunk_bytes.min(left)
+            && u32::try_from(total).is_ok_and(|total| total == chunk.total && total <= CHUNKS_MAX)
     }
 }
 
