@@ -67,8 +67,6 @@ pub enum Weakness {
     AnyWelcome,
     /// The coordinator waits for everybody, for ever.
     EndlessWait,
-    /// Chunks count that were not asked for.
-    AnyChunk,
 }
 
 /// Whether this check is to be left out.

@@ -6,7 +6,6 @@
 //! Whether the bytes are the announced ones is checked where they are accepted. Start at
 //! [`Upload::take`].
 
-use koinon_aggregation::planted::{Weakness, weak};
 use koinon_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_MAX};
 use koinon_proto::wire;
 
