@@ -224,3 +224,20 @@ fn reveal(state: client::Signed, told: &Told, cohort: &Cohort) -> anyhow::Result
         .collect::<Result<_, _>>()?;
     Ok(state.reveal(&signatures, cohort.identity(told.site))?.1.to_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_session_is_measured_whole() {
+        let options = Options { quick: true, jobs: 2 };
+        let shape = Shape::new(70, 1_000, 10).unwrap();
+        let (breakdown, wire) = session(&shape, &options, &Progress::new()).unwrap();
+        assert!(breakdown.phases.iter().all(|(_, seconds)| *seconds > 0.0), "{breakdown:?}");
+        assert!(breakdown.parts.iter().all(|(_, seconds)| *seconds > 0.0), "{breakdown:?}");
+        // An update of 4 KB and what goes with it.
+        assert!((4_000..20_000).contains(&wire.up), "{}", wire.up);
+        assert!(wire.down > wire.up && wire.figure().value.unwrap() < 1.0);
+    }
+}

@@ -266,3 +266,36 @@ impl Session<'_> {
         4 * self.cohort.jobs()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sum is checked by the measurement itself; here, that every phase and part is counted.
+    #[test]
+    fn a_small_session_opens_and_every_part_of_it_is_counted() {
+        let options = Options { quick: true, jobs: 2 };
+        let progress = Progress::new();
+        for complete in [false, true] {
+            let setting = Setting {
+                core_s: "core_s",
+                over_parts: "over_parts",
+                limit: Limit::None,
+                n: 70,
+                entries: 1_000,
+                dropout_percent: 10,
+                complete,
+            };
+            let measured = measure(&setting, &options, &progress).unwrap();
+            let [breakdown] = &measured.breakdowns[..] else { panic!("one session") };
+            assert!(breakdown.phases.iter().all(|(_, seconds)| *seconds > 0.0));
+            assert!(breakdown.parts.iter().all(|(_, seconds)| *seconds > 0.0));
+            // Seven of seventy are lost; those who share with all lose 63 neighbours each.
+            let expansions = breakdown.parts[0].0.split(' ').next().unwrap();
+            if complete {
+                assert_eq!(expansions, (63 + 7 * 63).to_string());
+            }
+            assert!(measured.figures.iter().all(|figure| figure.value.unwrap().is_finite()));
+        }
+    }
+}
