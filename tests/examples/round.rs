@@ -145,19 +145,25 @@ fn measure(dir: &Path, sites: u16, parameters: u32) {
         (manifest.budget_ms, manifest.grace_ms) = (900_000, 300_000);
     });
     let digest = operator.submit(&task);
-    let site = folders[0].clone();
-    let mut last = sample(&coordinator, &site);
+    watch_rounds(&coordinator, &operator, digest, &folders[0], f64::from(sites));
+    drop(stop);
+    runtime.shutdown_timeout(Duration::from_secs(5));
+}
+
+/// Prints what each of the three rounds took: statistics, training, evaluation.
+fn watch_rounds(coordinator: &Process, operator: &Operator, digest: Digest, site: &Path, n: f64) {
+    let mut last = sample(coordinator, site);
     for round in 1..=3 {
         operator.wait(digest, "a round", Duration::from_secs(900), |status| {
             status.history.len() >= round
         });
-        let now = sample(&coordinator, &site);
+        let now = sample(coordinator, site);
         let status = operator.status(digest).unwrap();
         let seen = &status.history[round - 1];
-        let n = f64::from(sites);
         println!(
             "round {}: {} {}, {:.2} s wall, {:.2} ms CPU a site (sites) + {:.2} (coordinator), \
-             {} bytes up, {} down at one site, {:.0} MiB peak at the coordinator, {} bytes packed in all",
+             {} bytes up, {} down at one site, {:.0} MiB peak at the coordinator, \
+             {} bytes packed in all",
             seen.round,
             seen.outcome,
             seen.participants,
@@ -171,8 +177,6 @@ fn measure(dir: &Path, sites: u16, parameters: u32) {
         );
         last = now;
     }
-    drop(stop);
-    runtime.shutdown_timeout(Duration::from_secs(5));
 }
 
 struct Sample {
