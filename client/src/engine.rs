@@ -177,6 +177,7 @@ fn private(
     stop: &dyn Fn() -> bool,
 ) -> Result<Work, WorkError> {
     let mut figures = figures(rows, &EvaluationSums::new());
+    figures.privacy = Some(*privacy);
     let update = match privacy.unit {
         PrivacyUnit::Record => {
             let sum = one_step(rows, job, plan, privacy, stop)?;
@@ -245,6 +246,7 @@ fn figures(rows: &Rows, validation: &EvaluationSums) -> Figures {
         loss: None,
         validation_loss: measured.map(|figures| figures.loss),
         rows_clipped: None,
+        privacy: None,
         imputation: Some(rows.report.clone()),
     }
 }

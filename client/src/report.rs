@@ -7,6 +7,7 @@
 use std::fmt;
 
 use koinon_model::features::prepare::ImputationReport;
+use koinon_proto::task::Privacy;
 use koinon_proto::{Digest, SessionId};
 
 use crate::trainer::RoundKind;
@@ -24,6 +25,8 @@ pub struct Figures {
     pub validation_loss: Option<f64>,
     /// Rows drawn for a step of record-level privacy, and how many of them were clipped.
     pub rows_clipped: Option<(u64, u64)>,
+    /// What the task promises, where it is private.
+    pub privacy: Option<Privacy>,
     /// What was missing, clamped or dropped when the rows were prepared.
     pub imputation: Option<ImputationReport>,
 }
@@ -61,6 +64,12 @@ impl fmt::Display for SiteReport<'_> {
         }
         if let Some(loss) = self.figures.validation_loss {
             write!(f, ", validation loss here {loss:.4}")?;
+        }
+        if let Some(Privacy { unit, epsilon, delta, .. }) = self.figures.privacy {
+            write!(
+                f,
+                "; all its rounds tell at most epsilon {epsilon} at delta {delta} of one {unit}"
+            )?;
         }
         match &self.figures.imputation {
             Some(report) if !report.is_clean() => write_imputation(f, report),

@@ -53,6 +53,19 @@ fn a_quiet_task_goes_through() {
     assert!(report.counts.words_tested > 4 * 6 * 10 && report.counts.replays_checked > 3);
 }
 
+/// Noised sums and nothing else; the noise of every site is in what is opened, and no more than that.
+#[test]
+fn a_private_task_opens_noised_updates_alone() {
+    let scenario = scenario("tcga-luad-private.toml", &["task.rounds=3", "score=false"]);
+    let report = run(&scenario, 2);
+    assert_clean(&report);
+    assert_eq!(report.state, "done", "{}\n{}", report.reason, report.trace.join("\n"));
+    let kinds: Vec<&str> = report.rounds.iter().map(|row| row.kind).collect();
+    assert_eq!(kinds, ["train"; 3]);
+    assert!(report.rounds.iter().all(|row| row.participants == 16));
+    assert_eq!(report.counts.sums_checked, 3);
+}
+
 #[test]
 fn faults_break_no_rule() {
     let reports = run_many(&scenario("faults.toml", &[]), 0..24, 2, assert_clean).unwrap();

@@ -166,6 +166,17 @@ fn offered(dir: &Path) -> anyhow::Result<()> {
             e.frac_bits,
             m.model.map_or_else(|| "none".into(), |d| d.short())
         ));
+        say(match &m.privacy {
+            Some(p) => {
+                format!(
+                    "  tells at most epsilon {} at delta {} of one {}",
+                    p.epsilon, p.delta, p.unit
+                )
+            }
+            None => {
+                "  no differential privacy: what the sums tell of one row is not bounded".into()
+            }
+        });
     }
     Ok(())
 }
@@ -271,6 +282,12 @@ fn status(dir: &Path, format: Format) -> anyhow::Result<()> {
         thousands(s.ledger.bytes),
         thousands(s.transport.written)
     ));
+    if let Some(p) = s.privacy {
+        say(format!(
+            "privacy   at most epsilon {:.2} of {} at delta {} told of one {}, in {} steps",
+            p.epsilon, p.epsilon_total, p.delta, p.unit, p.steps
+        ));
+    }
     Ok(())
 }
 

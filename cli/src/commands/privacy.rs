@@ -73,3 +73,49 @@ fn words(task: &Task, mechanism: &Mechanism, planned: &Planned, spent: f64) -> S
         factor * planned.noise_over_clip
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use koinon_proto::TaskManifest;
+
+    use super::*;
+    use crate::commands::task::{Example, example_files};
+    use crate::commands::taskfile;
+
+    /// The private example with changes, read as a person's folder is.
+    fn read(changes: &[(&str, &str)]) -> anyhow::Result<Task> {
+        let dir = tempfile::tempdir()?;
+        for (name, text) in example_files(Example::HospitalsPrivate) {
+            let text = changes.iter().fold(text.to_owned(), |t, (from, to)| t.replace(from, to));
+            std::fs::write(dir.path().join(name), text)?;
+        }
+        taskfile::read(dir.path())
+    }
+
+    #[test]
+    fn noise_that_is_left_out_is_planned_and_travels() {
+        let task = read(&[]).unwrap();
+        let noise = task.manifest.privacy.unwrap().noise_multiplier.unwrap();
+        assert!(noise > 1.0 && noise < 1.5, "{noise}");
+        let words = task.planned.unwrap();
+        assert!(words.contains("unit record: epsilon 8.000 at delta 0.0001"), "{words}");
+        let sent = TaskManifest::parse_json(&task.manifest.to_canonical_json()).unwrap();
+        assert_eq!(sent, task.manifest);
+    }
+
+    #[test]
+    fn what_the_sites_would_refuse_is_refused_before_it_is_sent() {
+        let given = "# noise_multiplier = 1.0";
+        for (changes, part) in [
+            (vec![("epsilon = 8.0", "epsilon = 0.05")], "drown the model"),
+            (vec![(given, "noise_multiplier = 1.0")], "spends epsilon"),
+            (vec![("scaling = \"bounds\"", "scaling = \"standard\"")], "collects no statistics"),
+            (vec![("epochs = 1", "epochs = 3")], "`epochs` is 3"),
+            (vec![("delta = 0.0001", "delta = 0.01")], "privacy.delta"),
+        ] {
+            let error = format!("{:#}", read(&changes).err().unwrap());
+            assert!(error.contains(part), "{changes:?}: {error}");
+        }
+        assert!(read(&[(given, "noise_multiplier = 2.0")]).is_ok());
+    }
+}

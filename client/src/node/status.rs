@@ -52,8 +52,26 @@ pub struct NodeStatus {
     pub rounds_done: u64,
     /// How the last session ended for this site.
     pub last_outcome: String,
+    /// What this site has spent in privacy, over all starts; none before the first private round.
+    #[serde(default)]
+    pub privacy: Option<PrivacyStatus>,
     /// The last code by which this site's policy or the coordinator said no.
     pub last_refusal: Option<String>,
+}
+
+/// What a site has spent in privacy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PrivacyStatus {
+    /// In which the site's policy counts: `record` or `site`.
+    pub unit: String,
+    /// At most this much of it.
+    pub epsilon: f64,
+    /// At this delta, which is the policy's.
+    pub delta: f64,
+    /// The policy's limit.
+    pub epsilon_total: f64,
+    /// Masked updates that were accounted for.
+    pub steps: u64,
 }
 
 /// A masked update on its way.
@@ -100,6 +118,23 @@ pub struct KindStatus {
     pub messages: u64,
     /// Their encoded bytes.
     pub bytes: u64,
+}
+
+/// What was spent, computed again only where it may have changed.
+fn spent(participant: &Participant, before: Option<PrivacyStatus>) -> Option<PrivacyStatus> {
+    let (budget, policy) = (participant.budget(), participant.privacy_policy());
+    let steps = budget.steps() as u64;
+    let same = |before: &PrivacyStatus| {
+        before.steps == steps
+            && before.unit == policy.unit.to_string()
+            && (before.delta, before.epsilon_total) == (policy.delta_total, policy.epsilon_total)
+    };
+    if steps == 0 || before.as_ref().is_some_and(same) {
+        return before;
+    }
+    let (unit, delta) = (policy.unit.to_string(), policy.delta_total);
+    let epsilon = budget.epsilon(policy.unit, delta, None);
+    Some(PrivacyStatus { unit, epsilon, delta, epsilon_total: policy.epsilon_total, steps })
 }
 
 /// Keeps the status and writes it when it changed.
@@ -157,6 +192,7 @@ impl StatusFile {
             .filter(|offer| offer.refusal == Some(crate::error::Refusal::NotApproved))
             .map(|offer| offer.task.to_string())
             .collect();
+        status.privacy = spent(participant, status.privacy.take());
         self.publish();
     }
 

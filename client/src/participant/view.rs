@@ -6,6 +6,7 @@ use super::offers::permitted;
 use super::{Participant, Phase};
 use crate::budget::Budget;
 use crate::error::Refusal;
+use crate::policy::PrivacyPolicy;
 
 /// The name of a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +108,12 @@ impl Participant {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.durable.budget
+    }
+
+    /// What this site's policy permits of it.
+    #[must_use]
+    pub fn privacy_policy(&self) -> &PrivacyPolicy {
+        &self.setup.policy.privacy
     }
 
     /// The tasks that the coordinator offers, in order of their digests.

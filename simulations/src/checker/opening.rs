@@ -104,7 +104,9 @@ impl Checker {
         }
         let plan = &self.rounds.get(&session)?.plan.encoding;
         let (field, range) = plan.field("update")?;
-        let scale = f64::from(field.frac_bits).exp2() * values[0] as f64;
+        // By the sites' weight; for the unit record by the rows that were to be expected.
+        let batch = self.manifest.privacy.and_then(|privacy| privacy.expected_batch());
+        let scale = f64::from(field.frac_bits).exp2() * batch.unwrap_or(values[0] as f64);
         let layout = self.spec.layout();
         let read = |digest: Digest| {
             let params = Params::from_safetensors(layout, &blob(&digest)?).ok()?;
