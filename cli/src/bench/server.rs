@@ -94,6 +94,9 @@ pub(crate) fn measure(
     Ok(Measured { figures: vec![core_s, over_parts], breakdowns: vec![breakdown] })
 }
 
+/// The sites that have agreed to a set of survivors, and the committee's signatures as bytes.
+type Agreed = (Vec<(usize, client::Signed)>, Vec<Vec<u8>>);
+
 struct Session<'a> {
     cohort: &'a Cohort,
     shape: Shape,
@@ -204,7 +207,7 @@ impl Session<'_> {
         server: &mut ServerSession,
         masked: Vec<(usize, client::Masked)>,
         survivors: &[u16],
-    ) -> anyhow::Result<(Vec<(usize, client::Signed)>, Vec<Vec<u8>>)> {
+    ) -> anyhow::Result<Agreed> {
         self.progress.phase("signatures", masked.len());
         let signed = self.cohort.each(masked, self.progress, |(site, state)| {
             let (state, signature) = state.sign(survivors, 3, self.cohort.identity(site))?;
