@@ -210,6 +210,13 @@ pub enum Note {
         /// Its code, cut to the wire's limit.
         code: String,
     },
+    /// The work of a private round failed; noise alone is sent, so that nobody learns of it.
+    Nothing {
+        /// The session.
+        session: SessionId,
+        /// Why: the code that would have left the site in another round.
+        code: &'static str,
+    },
     /// Too much mail is not receipted; a message was left out and is sent again later.
     MailboxFull,
 }

@@ -62,7 +62,8 @@ pub struct CohortPolicy {
     pub min: u16,
     /// In cohorts of more than 64, how rare a weak graph must be: 2^-this, at least 40.
     pub sigma_min: u8,
-    /// In such cohorts, the share of colluding sites, in percent, that must be withstood.
+    /// The share of the roster's sites, in percent, whose collusion such cohorts must withstand; and in
+    /// private tasks of any size the share of the smallest cohort that is not counted on for noise.
     pub colluding_percent_min: u8,
 }
 
@@ -204,10 +205,17 @@ impl Default for PrivacyPolicy {
 
 impl PrivacyPolicy {
     /// What the manifest says is within this policy; whether it is true is seen with the model.
-    fn check_task(&self, manifest: &TaskManifest) -> Result<(), Refusal> {
+    fn check_task(&self, manifest: &TaskManifest, colluding_percent: u8) -> Result<(), Refusal> {
         let Some(privacy) = &manifest.privacy else {
             return if self.require { Err(Refusal::PrivacyRequired) } else { Ok(()) };
         };
+        // Colluders add no noise: as many of them as of any cohort are not counted on.
+        let cohort = &manifest.cohort;
+        let percent = u32::from(cohort.colluding_percent.max(colluding_percent));
+        let colluding = (u32::from(cohort.min) * percent).div_ceil(100);
+        if u32::from(privacy.colluding) < colluding {
+            return Err(Refusal::PrivacyTooWeak);
+        }
         let within = privacy.epsilon <= self.epsilon_max
             && privacy.delta <= self.delta_max
             && privacy.unit >= self.unit;
@@ -302,7 +310,7 @@ impl Policy {
         refuse(!within(encoding.clip_l2, tasks.clip_l2_max), Refusal::BoundTooLarge)?;
         refuse(!within(encoding.update_bound, tasks.update_bound_max), Refusal::BoundTooLarge)?;
         refuse(encoding.frac_bits > tasks.frac_bits_max, Refusal::TooManyBits)?;
-        self.privacy.check_task(manifest)
+        self.privacy.check_task(manifest, self.cohort.colluding_percent_min)
     }
 
     /// Whether a model may be cut at `position`: by its spec's digest or by its version's.
@@ -379,7 +387,8 @@ min_version = 1
 min = 5
 # In a cohort of more than 64 each site shares its secrets with some of the others only, on a graph
 # that is drawn anew in every round. A weak graph is drawn once in 2^80 rounds, as long as not more
-# than so many of a hundred sites collude with the coordinator.
+# than so many of a hundred sites of the roster collude with the coordinator. In private tasks so many
+# of a hundred sites are not counted on to add their noise.
 sigma_min = 80
 colluding_percent_min = 10
 

@@ -111,6 +111,16 @@ fn graph_is_strong(round: &Round, policy: &Policy) -> bool {
     }
 }
 
+/// Whether a round on a graph withstands the colluders of the whole roster, should all of them be among
+/// its `n` participants: the coordinator chooses who takes part, so a share of the session alone would
+/// let it gather them.
+pub(super) fn withstands_roster(round: &Round, policy: &Policy, n: usize, members: usize) -> bool {
+    let Topology::Sparse(sparse) = &round.plan.topology else { return true };
+    let least = round.manifest.cohort.colluding_percent.max(policy.cohort.colluding_percent_min);
+    let colluding = (members * usize::from(least)).div_ceil(100);
+    (n * usize::from(sparse.assumptions.colluding_percent)).div_ceil(100) >= colluding
+}
+
 /// What the invitation's kind may be for the manifest's, and what must come with it.
 fn kind_fits(round: &Round) -> bool {
     let number = round.invite.round;

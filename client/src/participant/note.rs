@@ -47,6 +47,10 @@ impl fmt::Display for Note {
             Self::Rejected { code } => {
                 write!(f, "the coordinator rejected a message of this site ({code})")
             }
+            Self::Nothing { session, code } => {
+                let session = session.short();
+                write!(f, "session {session}: the work failed ({code}), noise alone is sent")
+            }
             Self::MailboxFull => f.write_str("too much mail is unread; the rest is sent later"),
         }
     }

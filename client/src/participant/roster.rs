@@ -62,6 +62,12 @@ impl Participant {
         self.roster.as_ref().map(|roster| Digest(roster.digest()))
     }
 
+    /// How many sites the roster has.
+    pub(super) fn members(&self, now: Millis) -> usize {
+        let roster = self.roster.as_ref().map(|signed| signed.roster());
+        roster.map_or(0, |roster| roster.clients_at(Some(now)).members().count())
+    }
+
     /// The key that signs the coordinator's mail: the roster's coordinator, by the name pinned here.
     pub(super) fn coordinator_key(&self, now: Millis) -> Option<[u8; 32]> {
         let roster = self.roster.as_ref()?.roster();

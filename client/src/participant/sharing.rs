@@ -75,6 +75,11 @@ impl Participant {
             return self.withdraw(turn, Refusal::RosterMismatch);
         }
         let notice = notice(&message).map_err(Rejection::from);
+        let members = self.members(turn.now);
+        let policy = &self.setup.policy;
+        if notice.as_ref().is_ok_and(|n| !check::withstands_roster(round, policy, n.n(), members)) {
+            return self.withdraw(turn, Refusal::GraphTooWeak);
+        }
         match notice.and_then(|notice| self.share(turn, &notice)) {
             Ok((shared, reply)) => {
                 let secret = shared.to_secret_bytes();

@@ -4,7 +4,7 @@
 //! result, the one-time keys are made and offered: the first thing that must not be said differently.
 
 use koinon_aggregation::client::advertise;
-use koinon_aggregation::{Clipped, EncodeError, Encoded, EncodingPlan, Signer};
+use koinon_aggregation::{Clipped, EncodeError, Encoded, EncodingPlan, Signer, UPDATE};
 use koinon_model::metrics::evaluation::evaluation_fields;
 use koinon_proto::wire::to_coordinator::Message as Reply;
 use koinon_proto::{SessionId, wire};
@@ -13,7 +13,7 @@ use rand::CryptoRng;
 use super::invited::invite_digest;
 use super::phase::Round;
 use super::sharing::Sharing;
-use super::{Participant, Phase, Turn, check};
+use super::{Note, Participant, Phase, Turn, check};
 use crate::durable::{Active, Opened, Question};
 use crate::trainer::{Contribution, WorkError};
 
@@ -36,6 +36,7 @@ impl Participant {
         else {
             return; // Work for a session that was left.
         };
+        let private = round.manifest.privacy.is_some();
         let encoded = match result {
             Ok(mut contribution) => {
                 if check::withholds_figures(round) {
@@ -43,7 +44,20 @@ impl Participant {
                 }
                 encode(&round.plan.encoding, contribution, turn.rng)
             }
+            // Whether the work of a private round can be done depends on the rows: that is told to
+            // nobody, and the site's word is noise alone. Who asked it to stop knows that already.
+            Err(error) if private && !matches!(error, WorkError::Stopped) => {
+                turn.note(Note::Nothing { session, code: error.code() });
+                nothing(&round.plan.encoding, turn.rng)
+            }
             Err(error) => return self.fail(turn, error.code()),
+        };
+        let encoded = match encoded {
+            Err(_) if private => {
+                turn.note(Note::Nothing { session, code: "contribution" });
+                nothing(&round.plan.encoding, turn.rng)
+            }
+            encoded => encoded,
         };
         match (encoded, &self.phase) {
             (Err(_), _) => self.fail(turn, "contribution"),
@@ -80,6 +94,12 @@ fn withhold_figures(contribution: &mut Contribution) {
     for values in contribution.values.iter_mut().rev().take(figures) {
         values.fill(0.0);
     }
+}
+
+/// A private contribution of no rows.
+fn nothing(plan: &EncodingPlan, rng: &mut dyn CryptoRng) -> Result<Encoded, EncodeError> {
+    let entries = plan.field(UPDATE).map_or(0, |(field, _)| field.len);
+    encode(plan, Contribution::private(vec![0.0; entries]), rng)
 }
 
 /// Clips and rounds a contribution into the plan's integers.

@@ -1,6 +1,8 @@
 //! A private task at a site: what is opened, what it costs, and what the site refuses.
 
+use koinon_client::Event;
 use koinon_client::budget;
+use koinon_client::trainer::WorkError;
 use koinon_model::contribution::RoundKind;
 use koinon_model::features::fitted::FittedFeatures;
 use koinon_model::params::Params;
@@ -9,9 +11,11 @@ use koinon_proto::Digest;
 use koinon_proto::task::{InitFrom, Privacy, PrivacyUnit, TaskManifest};
 use koinon_proto::wire;
 use koinon_proto::wire::site_frame::Frame;
+use koinon_proto::wire::to_coordinator::Message as FromSite;
 use koinon_proto::wire::to_site::Message as ToSite;
 
 use crate::said::said_once;
+
 use crate::world::{Round, Rounds, TRAINING, Task, World, whole_round};
 
 /// Noise for epsilon 8 over 30 rounds and two retries, with one site that is not trusted.
@@ -175,6 +179,32 @@ fn the_policy_has_the_last_word() {
     assert_eq!(refusal(&mut world, &task, &Round::train(1)), Some("privacy_too_weak"));
     let mut world = World::with_policy(6, |policy| policy.privacy.unit = PrivacyUnit::Site);
     assert_eq!(refusal(&mut world, &task, &Round::train(1)), Some("privacy_too_weak"));
+    // Nobody's noise is counted on without doubt: a site asks for as much doubt as it has.
+    let trusting = private(|_, privacy| privacy.colluding = 0);
+    assert_eq!(refusal(&mut World::new(6), &trusting, &Round::train(1)), Some("privacy_too_weak"));
+    let mut world = World::with_policy(6, |policy| policy.cohort.colluding_percent_min = 30);
+    assert_eq!(refusal(&mut world, &task, &Round::train(1)), Some("privacy_too_weak"));
+}
+
+/// Parameters can be chosen so that training fails exactly if a certain row is there: the failure must
+/// not be told, and be paid for as any other step.
+#[test]
+fn whether_private_work_can_be_done_is_told_to_nobody() {
+    let mut world = World::new(6);
+    let task = private(|_, _| {});
+    world.offer(&task);
+    world.sites[0].works = false;
+    let sites = world.all();
+    let invite = world.invite(&task, &Round::train(1));
+    world.tell(0, ToSite::Invite(invite));
+    let job = world.sites[0].job.take().unwrap();
+    let result = Err(WorkError::Diverged);
+    world.event(0, Event::Worked { session: job.session, result });
+    let failed = |said: &FromSite| matches!(said, FromSite::Failure(_) | FromSite::Refusal(_));
+    assert!(!world.sites[0].said.iter().any(failed));
+    let sum = whole_round(&mut world, &task, &Round::train(1), &sites);
+    assert_eq!(sum.n_sites(), 6);
+    assert_eq!(world.sites[0].participant.budget().steps(), 1);
 }
 
 /// Rounds on, until the total is spent; another task does not make it fresh.

@@ -150,7 +150,8 @@ impl Coordinator {
         let about = context(digest, kind.to_wire(), round, version.as_ref(), fitted.as_ref());
         let roster = self.roster.as_ref().expect("candidates are members of a roster");
         let encoding = self.materials[digest].encoding(&task.manifest, kind);
-        let topology = topology(&task.manifest.cohort, cohort.len());
+        let members = roster.roster().clients_at(Some(self.now)).members().count();
+        let topology = topology(&task.manifest.cohort, cohort.len(), members);
         let topology = topology.expect("what the whole cohort can do, a part of it can");
         let plan = SessionPlan {
             session: session.0,
@@ -371,18 +372,31 @@ struct Begin {
 
 /// Who shares with whom in a round of so many invited sites, of whom any number from the quorum on may
 /// take part.
-pub(super) fn topology(cohort: &CohortPlan, invited: usize) -> Result<Topology, ParameterError> {
+///
+/// A share of the roster's `members` may collude, and all of them may be in the round: what is withstood
+/// is raised to their share of the quorum, as far as so many sites can withstand it. The sites judge
+/// whether that is enough for those who are really there.
+pub(super) fn topology(
+    cohort: &CohortPlan,
+    invited: usize,
+    members: usize,
+) -> Result<Topology, ParameterError> {
     if usize::from(cohort.max) <= COMPLETE_MAX {
         return Ok(Topology::Complete);
     }
-    let assumptions = Assumptions {
-        colluding_percent: cohort.colluding_percent,
-        dropout_percent: cohort.dropout_percent,
-        sigma: SIGMA,
-        failure_bits: FAILURE_BITS,
+    let quorum = usize::from(cohort.quorum);
+    let sizes = quorum..=invited.max(quorum);
+    let colluding = (members * usize::from(cohort.colluding_percent)).div_ceil(100);
+    let among_quorum = u8::try_from((100 * colluding).div_ceil(quorum)).unwrap_or(u8::MAX);
+    let least = cohort.colluding_percent;
+    let plan = |colluding_percent| {
+        let dropout_percent = cohort.dropout_percent;
+        let (sigma, failure_bits) = (SIGMA, FAILURE_BITS);
+        let assumptions = Assumptions { colluding_percent, dropout_percent, sigma, failure_bits };
+        sparse_between(sizes.clone(), &assumptions).map(Topology::Sparse)
     };
-    let invited = invited.max(usize::from(cohort.quorum));
-    sparse_between(usize::from(cohort.quorum)..=invited, &assumptions).map(Topology::Sparse)
+    let raised = (least + 1..=among_quorum.min(50)).rev().find_map(|percent| plan(percent).ok());
+    raised.map_or_else(|| plan(least), Ok)
 }
 
 /// The chance of a bad graph or committee is 2^-80: keys can be ground.

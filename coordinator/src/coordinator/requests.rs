@@ -140,7 +140,7 @@ impl Coordinator {
             TaskKind::Train => &[Kind::Statistics, Kind::Train, Kind::Evaluate],
         };
         let most = usize::from(manifest.cohort.max);
-        super::advance::topology(&manifest.cohort, most).map_err(|error| {
+        super::advance::topology(&manifest.cohort, most, 0).map_err(|error| {
             let detail = format!("no sums can be kept private in such cohorts: {error}");
             Rejection::new(codes::BAD_MANIFEST, detail)
         })?;
