@@ -65,7 +65,7 @@ impl Records {
             start = end;
             // Both draws are made for every record, so that how much is drawn tells nothing.
             let (chosen, which) = (rng.next_u64() >> 1 < threshold, rng.next_u64());
-            let offset = u32::try_from(u128::from(which) * u128::from(n) >> 64).ok()?;
+            let offset = u32::try_from((u128::from(which) * u128::from(n)) >> 64).ok()?;
             chosen.then(|| self.rows[(first + offset) as usize])
         })
     }

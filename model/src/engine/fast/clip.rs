@@ -43,7 +43,7 @@ impl Tape {
         let here = &mut self.here[..outputs];
         objective.rows(&self.values[last][..outputs], batch.y, batch.weights, here);
         self.norms(weights, batch, ghost);
-        let clipped = ghost.to_factors(clip);
+        let clipped = ghost.clip_squares(clip);
         self.add_weighted(batch, ghost, sum);
         clipped
     }
@@ -114,7 +114,7 @@ impl Tape {
 impl Ghost {
     /// Squared norms become factors. A row whose gradient is no finite number counts as nothing: an
     /// error would tell of that one row.
-    fn to_factors(&mut self, clip: f64) -> usize {
+    fn clip_squares(&mut self, clip: f64) -> usize {
         let mut clipped = 0;
         for value in &mut self.factors {
             let norm = value.sqrt();
