@@ -221,7 +221,8 @@ const KINDS: [SecretKind; 2] = [SecretKind::SelfMask, SecretKind::MaskKey];
 const SALT_BYTES: usize = 16;
 
 /// Bytes of the commitment to one share in version 2: to find another share for it costs 2^128
-/// tries.
+/// tries. A dealer can make two shares with one commitment in 2^64; that tells nothing of anybody,
+/// and a secret that they give is held against the dealer's commitment to the whole.
 pub(crate) const LEAF_BYTES: usize = 16;
 
 /// Bytes of an opening in versions 1 and 2.
