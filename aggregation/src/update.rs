@@ -34,6 +34,7 @@ use zeroize::Zeroizing;
 
 use self::rounding::{Lane, Rounding};
 use crate::encode::{EncodingPlan, Field, UPDATE, WEIGHT};
+use crate::kernel::vectors::widest;
 use crate::noise::{self, NoisePlan};
 use crate::planted::{Weakness, weak};
 use crate::stream::{Seed, keystream_bytes};
@@ -240,7 +241,8 @@ impl Encoded {
     }
 
     /// All words.
-    pub(crate) fn words(&self) -> Words {
+    #[cfg(test)]
+    fn words(&self) -> Words {
         let entries = self.plan().entries();
         let mut words = Words::zero(entries, self.plan().bits());
         self.fill(0..entries, &mut words);
@@ -286,10 +288,13 @@ impl Encoded {
                     random.fill(i32::MAX.to_le_bytes());
                 }
                 let entries = next - start..next - start + n;
-                match values {
-                    Values::F32(values) => rounding.apply(&values[entries], random, block),
-                    Values::F64(values) => rounding.apply(&values[entries], random, block),
-                }
+                widest(
+                    #[inline(always)]
+                    || match values {
+                        Values::F32(values) => rounding.apply(&values[entries], random, block),
+                        Values::F64(values) => rounding.apply(&values[entries], random, block),
+                    },
+                );
                 (lanes, next) = (rest, next + n);
             }
             start = end;
