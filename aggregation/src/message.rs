@@ -126,7 +126,8 @@ pub const REVEAL_BYTES_MAX: usize = HEAD_BYTES
     + 64;
 
 /// The signed part of shares in version 1: dealer, number, nonce, commitments, digest, signature.
-const DEALING_COMPLETE_BYTES_MAX: usize = HEAD_BYTES + 2 + 2 + 12 + 32 + COMPLETE_MAX * 32 + 32 + 64;
+const DEALING_COMPLETE_BYTES_MAX: usize =
+    HEAD_BYTES + 2 + 2 + 12 + 32 + COMPLETE_MAX * 32 + 32 + 64;
 
 /// The signed part of shares in version 2: dealer, number, nonce, commitment, root, digest,
 /// signature.

@@ -20,12 +20,12 @@ pub(crate) mod model;
 mod operator;
 #[cfg(feature = "partition")]
 pub(crate) mod partition;
+#[cfg(feature = "client")]
+mod privacy;
 mod public;
 pub(crate) mod roster;
 #[cfg(feature = "simulate")]
 pub(crate) mod simulate;
-#[cfg(feature = "client")]
-mod privacy;
 #[cfg(feature = "client")]
 pub(crate) mod task;
 #[cfg(feature = "client")]
