@@ -6,8 +6,9 @@
 //! untimed. A figure ending in `_over_parts` is the measured time over the sum of the parts that
 //! nobody can leave out, each measured on the same machine in the same run ([`parts`]).
 //!
-//! Deliberately not here: wall time (but for a round over a real network, [`round`]), other
-//! frameworks, and opinions: limits are printed beside the figures. Start with [`run`].
+//! Deliberately not here: wall time, rounds over a network (the example `round` of the end-to-end
+//! tests runs them), other frameworks, and opinions: limits are printed beside the figures. Start
+//! with [`run`].
 
 mod client;
 mod cohort;
@@ -18,7 +19,6 @@ mod noise;
 mod parts;
 pub(crate) mod plot;
 mod progress;
-mod round;
 mod server;
 
 use figure::Report;
@@ -47,8 +47,6 @@ pub(crate) enum Part {
     ServerBonawitz,
     /// Samples of discrete noise.
     Noise,
-    /// A whole round over a real network, beside the same round without masks.
-    Round,
 }
 
 /// How much is measured.
@@ -78,9 +76,6 @@ pub(crate) fn run(only: &[Part], options: &Options) -> anyhow::Result<Report> {
         if wants(part) || wants(Part::Server) {
             report.add(server::measure(&setting, options, &progress)?);
         }
-    }
-    if wants(Part::Round) {
-        report.add(round::measure(options, &progress)?);
     }
     Ok(report)
 }
