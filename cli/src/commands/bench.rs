@@ -9,7 +9,7 @@ use crate::output::{Format, say, say_json};
 /// What to measure.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// The private sum: kernels, one site, the coordinator, noise, a round over a network.
+    /// The private sum: kernels, one site, the coordinator, noise.
     #[command(after_long_help = TEACHING)]
     Aggregation(Arguments),
 }
@@ -24,10 +24,8 @@ What the figures are:
                            signatures and bytes, each measured on this machine in this run
   wire_over_bound          bytes up over 1.01 x d x b / 8 + 16 KB
   noise_ns_per_sample      one sample of discrete noise
-  round_*                  a round over a real network beside the same round without masks
 
-All but the round's wall time is CPU time of one core, so another busy program matters little; one
-that shares the core's caches matters some. Everything takes a quarter of an hour, nearly all of it
+All is CPU time of one core, so another busy program matters little; one that shares the core's caches matters some. Everything takes a quarter of an hour, nearly all of it
 to prepare ten thousand real sites. For a look:
   koinon bench aggregation --only kernel
   koinon bench aggregation --only client --quick
