@@ -20,6 +20,7 @@
 pub(crate) mod field;
 pub mod measure;
 mod portable;
+pub(crate) mod vectors;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]

@@ -2,15 +2,17 @@
 //! time.
 //!
 //! 1024 draws are made at once, one in each bit of a row of machine words: row b holds bit b of all
-//! their random numbers. A comparison with a threshold is then one AND or OR for each bit, by the
-//! bits of the *table*; no branch and no address depends on a random bit. Not here: which variance,
-//! and what it hides ([`super`]). Start at [`fill`].
+//! their random numbers. A comparison with a threshold is then a majority of three for each bit,
+//! which vector instructions make of many draws at once; no branch and no address depends on a
+//! random bit. Not here: which variance, and what it hides ([`super`]). Start at [`fill`].
 
 use zeroize::Zeroizing;
 
 use super::NoisePlan;
 use super::table::{BITS, LEN, THRESHOLDS, leading_ones};
-use crate::stream::{Seed, keystream_bytes};
+use crate::kernel::vectors::widest;
+use crate::stream::{Seed, Sign, Streams};
+use crate::words::{Lanes, Words};
 
 /// Words in a row.
 const WORDS: usize = 16;
@@ -18,10 +20,8 @@ const WORDS: usize = 16;
 const LANES: usize = 64 * WORDS;
 /// One bit of each draw.
 type Row = [u64; WORDS];
-/// One random bit for each draw, as the key stream gives them.
-type RandomRow = [[u8; 8]; WORDS];
-/// The random bits of a base draw: its number's, the lowest first, then its sign's.
-type Random = [RandomRow; BITS + 1];
+/// The rows of a base draw's random bits: its number's, the lowest first, then its sign's.
+const ROWS: usize = BITS + 1;
 
 // A draw's magnitude takes six bits and its sign the eighth of a byte.
 const _: () = assert!(LEN < 64);
@@ -31,22 +31,38 @@ const _: () = assert!(LEN < 64);
 /// Draw i of level j takes its bits from the key stream's batch i / 1024, level by level.
 pub(crate) fn fill(plan: NoisePlan, seed: &Seed, first: u64, out: &mut [i32]) {
     let coefficients = coefficients(plan.units());
-    let mut random = Zeroizing::new(vec![[[[0; 8]; WORDS]; BITS + 1]; coefficients.len()]);
+    let stream = Streams::new(&[(seed.duplicate(), Sign::Plus)]);
+    let mut random = Words::Wide(vec![0; ROWS * WORDS]);
+    let mut base = Zeroizing::new([[0; WORDS]; 8]);
     let mut draws = Zeroizing::new([0; LANES]);
-    let batch_bytes = (coefficients.len() * size_of::<Random>()) as u64;
     let (mut batch, mut out) = (first / LANES as u64, out);
     let mut skip = usize::try_from(first % LANES as u64).expect("below the lanes");
     while !out.is_empty() {
-        let bytes = random.as_flattened_mut().as_flattened_mut().as_flattened_mut();
-        keystream_bytes(seed, bytes, batch * batch_bytes);
         draws.fill(0);
-        for (random, coefficient) in random.iter().zip(&coefficients) {
-            add(&mut draws, &base_draws(random), *coefficient);
+        let first_level = usize::try_from(batch).expect("as many as draws") * coefficients.len();
+        for (level, coefficient) in (first_level..).zip(&coefficients) {
+            wide(&mut random).fill(0);
+            stream.add(&mut random, level * ROWS * WORDS);
+            let (rows, _) = wide(&mut random).as_chunks();
+            widest(
+                #[inline(always)]
+                || {
+                    base_draws(rows, &mut base);
+                    add(&mut draws, &base, *coefficient);
+                },
+            );
         }
         let n = out.len().min(LANES - skip);
         let (part, rest) = std::mem::take(&mut out).split_at_mut(n);
         part.copy_from_slice(&draws[skip..skip + n]);
         (out, skip, batch) = (rest, 0, batch + 1);
+    }
+}
+
+fn wide(words: &mut Words) -> &mut [u64] {
+    match words.lanes() {
+        Lanes::Wide(lanes) => lanes,
+        Lanes::Narrow(_) => unreachable!("they were made wide"),
     }
 }
 
@@ -63,63 +79,65 @@ pub(super) fn coefficients(units: u64) -> Vec<i32> {
     found
 }
 
+/// Thresholds that numbers are compared with together, so that a row is loaded once for all.
+const GROUP: usize = 2;
+
+/// For each group and each bit, the lowest first: all ones where a threshold has a zero. After the
+/// last threshold it is repeated.
+static ZEROS: [[[u64; GROUP]; BITS]; LEN.div_ceil(GROUP)] = {
+    let mut zeros = [[[0; GROUP]; BITS]; LEN.div_ceil(GROUP)];
+    let mut i = 0;
+    while i < zeros.len() * GROUP {
+        let threshold = THRESHOLDS[if i < LEN { i } else { LEN - 1 }];
+        let mut bit = 0;
+        while bit < BITS {
+            zeros[i / GROUP][bit][i % GROUP] = if (threshold >> bit) & 1 == 0 { !0 } else { 0 };
+            bit += 1;
+        }
+        i += 1;
+    }
+    zeros
+};
+
 /// Base draws in bytes: six bits of magnitude, and the sign in the highest.
-fn base_draws(random: &Random) -> Zeroizing<[Row; 8]> {
+#[inline(always)]
+fn base_draws(random: &[Row], draws: &mut [Row; 8]) {
     let (numbers, sign) = (&random[..BITS], &random[BITS]);
-    let mut bits = Zeroizing::new([[0; WORDS]; 8]);
+    draws.as_flattened_mut().fill(0);
     let mut ones = [!0; WORDS];
     let mut n_ones = 0;
-    for (i, threshold) in THRESHOLDS.iter().enumerate() {
+    for (group, zeros) in ZEROS.iter().enumerate() {
         // A number reaches a threshold that begins with k ones only if its own first k bits are.
-        let k = leading_ones(*threshold);
+        let k = leading_ones(THRESHOLDS[group * GROUP]);
         for row in &numbers[BITS - k..BITS - n_ones] {
-            and(&mut ones, row);
+            (0..WORDS).for_each(|word| ones[word] &= row[word]);
         }
         n_ones = k;
-        let mut reached = ones_row();
-        let mut threshold = *threshold;
-        for row in &numbers[..BITS - k] {
-            if threshold & 1 == 1 {
-                and(&mut reached, row);
-            } else {
-                or(&mut reached, row);
-            }
-            threshold >>= 1;
-        }
-        // Bit j of a count c is the parity of c / 2^j: of the multiples of 2^j in 1..=c.
-        for counted in &mut bits[..=(i + 1).trailing_zeros() as usize] {
-            for ((bit, reached), ones) in counted.iter_mut().zip(&reached).zip(&ones) {
-                *bit ^= reached & ones;
+        // A number's low bits reach a threshold's if the higher one of the last bits is the
+        // number's, or those are alike and the bits below reach the threshold's: the majority of
+        // the number's bit, the threshold's inverted bit, and what was found below.
+        let mut reached = [[!0; WORDS]; GROUP];
+        for (row, zeros) in numbers[..BITS - k].iter().zip(zeros) {
+            for (reached, zero) in reached.iter_mut().zip(zeros) {
+                for (reached, bits) in reached.iter_mut().zip(row) {
+                    *reached = (*reached & (bits | zero)) | (bits & zero);
+                }
             }
         }
+        for (i, reached) in (group * GROUP + 1..=LEN).zip(&reached) {
+            // Bit j of a count c is the parity of c / 2^j: of the multiples of 2^j in 1..=c.
+            for counted in &mut draws[..=i.trailing_zeros() as usize] {
+                (0..WORDS).for_each(|word| counted[word] ^= reached[word] & ones[word]);
+            }
+        }
     }
-    for (bit, sign) in bits[7].iter_mut().zip(sign) {
-        *bit = u64::from_le_bytes(*sign);
-    }
-    to_bytes(&mut bits);
-    bits
-}
-
-fn ones_row() -> Row {
-    [!0; WORDS]
-}
-
-#[inline]
-fn and(row: &mut Row, other: &RandomRow) {
-    for (bits, other) in row.iter_mut().zip(other) {
-        *bits &= u64::from_le_bytes(*other);
-    }
-}
-
-#[inline]
-fn or(row: &mut Row, other: &RandomRow) {
-    for (bits, other) in row.iter_mut().zip(other) {
-        *bits |= u64::from_le_bytes(*other);
-    }
+    draws[7] = *sign;
+    to_bytes(draws);
 }
 
 /// Turns eight rows of bits into rows of bytes, whose bit j was row j's: by swapping ever smaller
 /// squares of bits across the diagonal (Warren, Hacker's Delight, section 7-3).
+#[inline(always)]
 fn to_bytes(rows: &mut [Row; 8]) {
     let squares =
         [(4, 0x0f0f_0f0f_0f0f_0f0f), (2, 0x3333_3333_3333_3333), (1, 0x5555_5555_5555_5555)];
@@ -136,6 +154,7 @@ fn to_bytes(rows: &mut [Row; 8]) {
 }
 
 /// Adds `coefficient` times each draw.
+#[inline(always)]
 fn add(sums: &mut [i32; LANES], draws: &[Row; 8], coefficient: i32) {
     let (sums, _) = sums.as_chunks_mut::<8>();
     for (sums, bytes) in sums.iter_mut().zip(draws.as_flattened()) {

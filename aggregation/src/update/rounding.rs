@@ -23,6 +23,7 @@ impl Rounding {
     /// than 2^-32. A whole number stays what it is. For a given r this is a step up after each
     /// k + r / 2^32, so entries that differ by v become whole numbers that differ by at most
     /// |v| + 1: [`crate::privacy::Sensitivity`] builds on that.
+    #[inline(always)]
     pub(super) fn apply<X: Copy + Into<f64>, L: Lane>(
         &self,
         entries: &[X],
@@ -37,7 +38,7 @@ impl Rounding {
 }
 
 /// `value`, at most 2^52 in absolute value, rounded at random.
-#[inline]
+#[inline(always)]
 pub(super) fn round(value: f64, random: i32) -> i64 {
     // From 2^52 to 2^53 doubles are the whole numbers: adding 2^52 rounds to the nearest and leaves
     // it in the low bits, without an instruction that only newer processors have.
@@ -65,7 +66,7 @@ pub(super) trait Lane: Copy {
 }
 
 impl Lane for u32 {
-    #[inline]
+    #[inline(always)]
     fn lane(value: i64) -> Self {
         low(value.cast_unsigned())
     }
@@ -77,7 +78,7 @@ impl Lane for u32 {
 }
 
 impl Lane for u64 {
-    #[inline]
+    #[inline(always)]
     fn lane(value: i64) -> Self {
         value.cast_unsigned()
     }
