@@ -25,8 +25,9 @@ What the figures are:
   wire_over_bound          bytes up over 1.01 x d x b / 8 + 16 KB
   noise_ns_per_sample      one sample of discrete noise
 
-All is CPU time of one core, so another busy program matters little; one that shares the core's caches matters some. Everything takes a quarter of an hour, nearly all of it
-to prepare ten thousand real sites. For a look:
+All is CPU time of one core, so another busy program matters little; one that shares the core's
+caches matters some. Everything takes a quarter of an hour, nearly all of it to prepare ten
+thousand real sites. For a look:
   koinon bench aggregation --only kernel
   koinon bench aggregation --only client --quick
 A figure that this CPU cannot give (a kernel without its instructions) has no value.";
