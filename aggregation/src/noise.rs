@@ -6,8 +6,8 @@
 //! exp(h² k² / 2V) for whole h·k, because Σ exp(-(x - m)² / 2V) over all whole x is the same for
 //! every whole m (Canonne, Kamath, Steinke 2020, arXiv 2004.00010, section 2). So bounds for the
 //! normal law at whole orders hold, with the L2 sensitivity of the *integers*
-//! ([`crate::privacy::Sensitivity`]). The Skellam law would need bounds of its own with an L1 term, and no way is
-//! known to draw it exactly at large variances in constant time.
+//! ([`crate::privacy::Sensitivity`]). The Skellam law would need bounds of its own with an L1 term,
+//! and no scaled draws add up to it, so that large variances could not be drawn from one table.
 //!
 //! **How it is drawn.** As Σ c · Y over independent draws Y of one base law (variance 16, from a
 //! table of 80 bits that is scanned whole) with whole c, Σ c² · 16 = V. Adding c · Y to a discrete
@@ -32,7 +32,7 @@
 mod sampler;
 mod table;
 
-pub(crate) use self::sampler::fill;
+pub(crate) use self::sampler::Sampler;
 use crate::stream::Seed;
 
 /// Every share's variance is a whole multiple of this, in squared units of the encoded integers. A
@@ -144,7 +144,7 @@ pub fn honest_survivors(survivors: u32, colluding: u32) -> u32 {
 /// Draws `out.len()` samples of the share from a seed, starting with sample `first`: for
 /// measurements and tests of the law. Sites draw theirs from a seed that nobody else knows.
 pub fn draw(plan: NoisePlan, seed: [u8; 32], first: u64, out: &mut [i32]) {
-    fill(plan, &Seed::new(seed), first, out);
+    Sampler::new(plan, Seed::new(seed)).fill(first, out);
 }
 
 #[cfg(test)]

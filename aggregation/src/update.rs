@@ -35,7 +35,7 @@ use zeroize::Zeroizing;
 use self::rounding::{Lane, Rounding};
 use crate::encode::{EncodingPlan, Field, UPDATE, WEIGHT};
 use crate::kernel::vectors::widest;
-use crate::noise::{self, NoisePlan};
+use crate::noise::Sampler;
 use crate::planted::{Weakness, weak};
 use crate::stream::{Seed, keystream_bytes};
 use crate::words::{Lanes, Words};
@@ -210,8 +210,8 @@ pub struct Encoded {
     clipped: Clipped,
     /// Its key stream rounds: four bytes for each entry.
     rounding: Seed,
-    /// The seed of this site's share of noise, if the plan has any.
-    noise: Option<(NoisePlan, Seed)>,
+    /// This site's share of noise, if the plan has any.
+    noise: Option<Sampler>,
 }
 
 impl Encoded {
@@ -221,7 +221,7 @@ impl Encoded {
     #[must_use]
     pub fn new(clipped: Clipped, rng: &mut dyn CryptoRng) -> Self {
         let rounding = Seed::random(rng);
-        let noise = clipped.plan.noise().map(|noise| (noise, Seed::random(rng)));
+        let noise = clipped.plan.noise().map(|noise| Sampler::new(noise, Seed::random(rng)));
         Self { clipped, rounding, noise }
     }
 
@@ -251,12 +251,12 @@ impl Encoded {
 
     fn fill_lanes<L: Lane>(&self, first: usize, lanes: &mut [L]) {
         self.round(first, lanes);
-        if let Some((plan, seed)) = self.noise.as_ref().filter(|_| !weak(Weakness::NoNoise)) {
+        if let Some(noise) = self.noise.as_ref().filter(|_| !weak(Weakness::NoNoise)) {
             let mut draws = Zeroizing::new(vec![0; BLOCK_ENTRIES.min(lanes.len())]);
             for (block, lanes) in lanes.chunks_mut(BLOCK_ENTRIES).enumerate() {
                 let first = first + block * BLOCK_ENTRIES;
                 let draws = &mut draws[..lanes.len()];
-                noise::fill(*plan, seed, first as u64, draws);
+                noise.fill(first as u64, draws);
                 let weight = usize::from(first == 0);
                 for (lane, draw) in lanes.iter_mut().zip(draws).skip(weight) {
                     lane.add(*draw);
@@ -382,6 +382,7 @@ mod tests {
     use rand_chacha::ChaCha20Rng;
 
     use super::*;
+    use crate::noise::{self, NoisePlan};
     use crate::ring::unwrap;
 
     fn plan(clip_l2: Option<f64>) -> EncodingPlan {

@@ -4,7 +4,8 @@
 //! 1024 draws are made at once, one in each bit of a row of machine words: row b holds bit b of all
 //! their random numbers. A comparison with a threshold is then a majority of three for each bit,
 //! which vector instructions make of many draws at once; no branch and no address depends on a
-//! random bit. Not here: which variance, and what it hides ([`super`]). Start at [`fill`].
+//! random bit. Not here: which variance, and what it hides ([`super`]). Start at
+//! [`Sampler`].
 
 use zeroize::Zeroizing;
 
@@ -26,36 +27,49 @@ const ROWS: usize = BITS + 1;
 // A draw's magnitude takes six bits and its sign the eighth of a byte.
 const _: () = assert!(LEN < 64);
 
-/// Writes the draws `first..` of the seed's noise to `out`: the same ones, however they are cut.
-///
-/// Draw i of level j takes its bits from the key stream's batch i / 1024, level by level.
-pub(crate) fn fill(plan: NoisePlan, seed: &Seed, first: u64, out: &mut [i32]) {
-    let coefficients = coefficients(plan.units());
-    let stream = Streams::new(&[(seed.duplicate(), Sign::Plus)]);
-    let mut random = Words::Wide(vec![0; ROWS * WORDS]);
-    let mut base = Zeroizing::new([[0; WORDS]; 8]);
-    let mut draws = Zeroizing::new([0; LANES]);
-    let (mut batch, mut out) = (first / LANES as u64, out);
-    let mut skip = usize::try_from(first % LANES as u64).expect("below the lanes");
-    while !out.is_empty() {
-        draws.fill(0);
-        let first_level = usize::try_from(batch).expect("as many as draws") * coefficients.len();
-        for (level, coefficient) in (first_level..).zip(&coefficients) {
-            wide(&mut random).fill(0);
-            stream.add(&mut random, level * ROWS * WORDS);
-            let (rows, _) = wide(&mut random).as_chunks();
-            widest(
-                #[inline(always)]
-                || {
-                    base_draws(rows, &mut base);
-                    add(&mut draws, &base, *coefficient);
-                },
-            );
+/// A site's noise, ready to be drawn piece by piece; wiped when dropped.
+pub(crate) struct Sampler {
+    /// What the base draws of each level are multiplied by.
+    coefficients: Vec<i32>,
+    stream: Streams,
+}
+
+impl Sampler {
+    pub(crate) fn new(plan: NoisePlan, seed: Seed) -> Self {
+        let coefficients = coefficients(plan.units());
+        Self { coefficients, stream: Streams::new(&[(seed, Sign::Plus)]) }
+    }
+
+    /// Writes the draws `first..` to `out`: the same ones, however they are cut.
+    ///
+    /// Draw i takes its bits from the key stream's batch i / 1024, level by level.
+    pub(crate) fn fill(&self, first: u64, out: &mut [i32]) {
+        let mut random = Words::Wide(vec![0; ROWS * WORDS]);
+        let mut base = Zeroizing::new([[0; WORDS]; 8]);
+        let mut draws = Zeroizing::new([0; LANES]);
+        let (mut batch, mut out) = (first / LANES as u64, out);
+        let mut skip = usize::try_from(first % LANES as u64).expect("below the lanes");
+        while !out.is_empty() {
+            draws.fill(0);
+            let first_level =
+                usize::try_from(batch).expect("as many as draws") * self.coefficients.len();
+            for (level, coefficient) in (first_level..).zip(&self.coefficients) {
+                wide(&mut random).fill(0);
+                self.stream.add(&mut random, level * ROWS * WORDS);
+                let (rows, _) = wide(&mut random).as_chunks();
+                widest(
+                    #[inline(always)]
+                    || {
+                        base_draws(rows, &mut base);
+                        add(&mut draws, &base, *coefficient);
+                    },
+                );
+            }
+            let n = out.len().min(LANES - skip);
+            let (part, rest) = std::mem::take(&mut out).split_at_mut(n);
+            part.copy_from_slice(&draws[skip..skip + n]);
+            (out, skip, batch) = (rest, 0, batch + 1);
         }
-        let n = out.len().min(LANES - skip);
-        let (part, rest) = std::mem::take(&mut out).split_at_mut(n);
-        part.copy_from_slice(&draws[skip..skip + n]);
-        (out, skip, batch) = (rest, 0, batch + 1);
     }
 }
 
@@ -68,15 +82,34 @@ fn wide(words: &mut Words) -> &mut [u64] {
 
 /// Whole numbers c with Σ c² = `units` and the last one 1, so that Σ c · Y over base draws Y has
 /// `units` times the base variance; each c² is at most six times the sum of the squares after it.
+///
+/// The largest possible number first takes more of them than need be; a few smaller ones are tried.
 pub(super) fn coefficients(units: u64) -> Vec<i32> {
     let (mut rest, mut found) = (units, Vec::new());
     while rest > 1 {
-        let c = (rest / 7 * 6 + rest % 7 * 6 / 7).isqrt();
+        let largest = largest(rest);
+        let tried = (1..=largest).rev().take(8);
+        let c = tried.min_by_key(|c| n_greedily(rest - c * c)).expect("1 is possible");
         found.push(i32::try_from(c).expect("plans have at most 2^44 units"));
         rest -= c * c;
     }
     found.push(1);
     found
+}
+
+/// The largest c with c² at most six times `rest` - c².
+fn largest(rest: u64) -> u64 {
+    (rest / 7 * 6 + rest % 7 * 6 / 7).isqrt()
+}
+
+/// How many numbers it takes if the largest is always taken.
+fn n_greedily(mut rest: u64) -> usize {
+    let mut n = 1;
+    while rest > 1 {
+        rest -= largest(rest).pow(2);
+        n += 1;
+    }
+    n
 }
 
 /// Thresholds that numbers are compared with together, so that a row is loaded once for all.
