@@ -20,9 +20,9 @@
 pub(crate) mod field;
 pub mod measure;
 mod portable;
-pub(crate) mod vectors;
 #[cfg(test)]
 mod tests;
+pub(crate) mod vectors;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
