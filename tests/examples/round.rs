@@ -4,6 +4,7 @@
 //! folder and connection. `cargo run --release -p koinon-tests --example round -- SITES PARAMETERS`.
 //! Training is a sleep of one second. Deliberately no limits and no verdict: figures only.
 
+#![expect(clippy::print_stdout, reason = "figures are what this is run for")]
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on should stop at once")]
 
 use std::fs;

@@ -17,6 +17,7 @@ use super::view::PhaseName;
 use crate::trainer::RoundKind;
 
 /// Where the site is in a round.
+#[expect(clippy::large_enum_variant, reason = "a participant has one, and moves it seldom")]
 pub(super) enum Phase {
     /// In no round.
     Idle,
