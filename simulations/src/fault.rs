@@ -83,6 +83,8 @@ pub enum SiteLie {
     WrongLengths,
     /// Two different answers to one question.
     Equivocate,
+    /// No signature and no shares, once everybody counts on them.
+    Withhold,
 }
 
 /// How a coordinator lies.
@@ -101,6 +103,12 @@ pub enum CoordinatorLie {
     PhantomSites,
     /// The same parameters again in a new session with one site fewer, after a reveal.
     AskTwice,
+    /// For one site a key of the coordinator's own in another's place.
+    SwappedKey,
+    /// For one site the shares of the session before.
+    OldShares,
+    /// One signature as often as a quorum takes.
+    RepeatedSignature,
 }
 
 impl FaultSettings {

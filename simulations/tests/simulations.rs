@@ -112,7 +112,7 @@ fn uploads_of_many_chunks_survive_a_bad_network() {
 
 #[test]
 fn a_lying_site_harms_nobody_else() {
-    for lie in ["garbage", "bad_shares", "wrong_lengths", "equivocate"] {
+    for lie in ["garbage", "bad_shares", "wrong_lengths", "equivocate", "withhold"] {
         let lies = format!("faults.site_lies=[\"{lie}\"]");
         let sets = ["faults.lying_sites=1", "faults.lying_coordinator=0", &lies];
         let scenario = scenario("faults.toml", &[&NOTHING_ELSE[..], &sets[..]].concat());
@@ -131,6 +131,9 @@ fn a_lying_coordinator_gets_nothing() {
         ("tiny_cohort", false),
         ("phantom_sites", true),
         ("ask_twice", true),
+        ("swapped_key", true),
+        ("old_shares", true),
+        ("repeated_signature", true),
     ];
     for (lie, commits) in lies {
         let kind = format!("faults.coordinator_lies=[\"{lie}\"]");

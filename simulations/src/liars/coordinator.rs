@@ -27,13 +27,15 @@ pub(crate) struct CoordinatorLiar {
     invited: BTreeMap<usize, wire::Invite>,
     /// The last unmasking request of each site, with the invitation to its session.
     asked: BTreeMap<usize, (wire::Unmask, wire::Invite)>,
+    /// The shares that the victim got in the session before this one.
+    before: Option<wire::Inbox>,
 }
 
 impl CoordinatorLiar {
     pub(crate) fn new(lie: CoordinatorLie, mut pen: Pen, names: Vec<String>) -> CoordinatorLiar {
         let victim = pen.rng.random_range(0..names.len().max(1));
         let (invited, asked) = (BTreeMap::new(), BTreeMap::new());
-        CoordinatorLiar { lie, pen, names, victim, plan: None, invited, asked }
+        CoordinatorLiar { lie, pen, names, victim, plan: None, invited, asked, before: None }
     }
 
     /// What leaves instead of this frame.
@@ -95,6 +97,19 @@ impl CoordinatorLiar {
             (CoordinatorLie::PhantomSites, Message::Participants(m)) if victim => {
                 Some(Message::Participants(self.phantoms(site, m)))
             }
+            (CoordinatorLie::SwappedKey, Message::Participants(m)) if victim => {
+                Some(Message::Participants(self.swapped(site, m)?))
+            }
+            (CoordinatorLie::OldShares, Message::Inbox(inbox)) if victim => {
+                let session = inbox.session.clone();
+                let before = self.before.replace(inbox).filter(|old| old.session != session)?;
+                Some(Message::Inbox(wire::Inbox { session, ..before }))
+            }
+            (CoordinatorLie::RepeatedSignature, Message::Unmask(mut m)) if victim => {
+                let signers = m.request.len() / SIGNATURE_BYTES;
+                m.request = m.request.get(..SIGNATURE_BYTES)?.repeat(signers);
+                Some(Message::Unmask(m))
+            }
             (CoordinatorLie::AskTwice, Message::Outcome(_)) => {
                 Some(Message::Invite(self.once_more(site)?))
             }
@@ -142,6 +157,18 @@ impl CoordinatorLiar {
         m
     }
 
+    /// The victim's list with a bundle of the coordinator's own under the name of another site.
+    fn swapped(&mut self, site: usize, mut m: wire::Participants) -> Option<wire::Participants> {
+        let other = self.names.get((site + 1) % self.names.len())?.clone();
+        let plan = self.plan.clone()?;
+        let own = advertise(plan, &other, &self.pen.identity, &mut self.pen.rng).ok()?.1;
+        let is_other = |bundle: &&mut Vec<u8>| {
+            bundle.windows(other.len()).any(|window| window == other.as_bytes())
+        };
+        *m.bundles.iter_mut().find(is_other)? = own.to_bytes();
+        Some(m)
+    }
+
     /// The same parameters in a session with another name.
     fn once_more(&mut self, site: usize) -> Option<wire::Invite> {
         let mut invite = self.asked.get(&site)?.1.clone();
@@ -167,3 +194,6 @@ impl CoordinatorLiar {
         frame
     }
 }
+
+/// Bytes of a survivor signature where everybody shares with everybody.
+const SIGNATURE_BYTES: usize = 111;

@@ -86,6 +86,15 @@ impl SiteLiar {
                 _ => vec![frame],
             },
             SiteLie::WrongLengths => vec![self.wrong_length(&frame, message)],
+            SiteLie::Withhold => match message {
+                Message::SurvivorSignature(wire::SurvivorSignature { session, .. })
+                | Message::Reveal(wire::Reveal { session, .. }) => {
+                    let code = "withheld".to_owned();
+                    let failure = Message::Failure(wire::Failure { session, code });
+                    vec![self.message(&frame, failure)]
+                }
+                _ => vec![frame],
+            },
             SiteLie::Equivocate => self.twice(frame, message),
         }
     }
