@@ -94,7 +94,7 @@ impl NoisePlan {
     }
 
     /// The share with which the noise of `honest_survivors` sites, the fewest that a session may end
-    /// with ([`honest_survivors`]), has at least the variance `target`.
+    /// with, has at least the variance `target`.
     ///
     /// # Errors
     /// A [`NoiseError`] if there is no survivor, or the share is out of range.
@@ -132,13 +132,6 @@ impl NoisePlan {
         let exponent = 92.0 * std::f64::consts::LN_2;
         (2.0 * n as f64 * self.variance() * exponent).sqrt().ceil() as u64
     }
-}
-
-/// The honest sites among at least `survivors` of which up to `colluding` tell the coordinator their
-/// noise: what a share may count on.
-#[must_use]
-pub fn honest_survivors(survivors: u32, colluding: u32) -> u32 {
-    survivors.saturating_sub(colluding)
 }
 
 /// Draws `out.len()` samples of the share from a seed, starting with sample `first`: for

@@ -6,7 +6,9 @@ use koinon_aggregation::planted::{Weakness, neighbours, plant};
 use koinon_aggregation::{Notice, ServerSession, SessionPlan, Signer as _, Topology};
 use koinon_proto::wire::to_site::Message as ToSite;
 
-use super::sites::{Round, Rounds, Task, World, audit, fault, gained, is, ready, refusal};
+use super::sites::{
+    Round, Rounds, Task, World, audit, gained, is, ready, refusal, told_participants,
+};
 use super::sums::{WEAK, cohort, rng, sparse_cohort};
 use super::{Class, Outcome, Plant, script};
 
@@ -67,32 +69,22 @@ fn one_colluder_under_two_names(_: bool) -> Outcome {
 }
 
 fn a_list_of_colluders_alone(_: bool) -> Outcome {
-    let mut outcome = Outcome::default();
     let (mut world, task) = ready(6);
     let sites = world.all();
     let mut rounds = Rounds::start(&mut world, &task, &Round::train(1), &sites);
     let mut participants = rounds.bundles(&mut world);
     participants.bundles.truncate(3);
-    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Participants(participants)));
-    outcome.goal(got.iter().any(|body| is(body, "shares")), "shares for two colluders left");
-    outcome.holds(fault(&world, 0) == "too_few", fault(&world, 0));
-    audit(&mut outcome, &mut world, 0);
-    outcome
+    told_participants(world, participants, "shares for two colluders left", "too_few")
 }
 
 fn a_neighbour_twice(_: bool) -> Outcome {
-    let mut outcome = Outcome::default();
     let (mut world, task) = ready(6);
     let sites = world.all();
     let mut rounds = Rounds::start(&mut world, &task, &Round::train(1), &sites);
     let mut participants = rounds.bundles(&mut world);
     let twice = participants.bundles[3].clone();
     participants.bundles.insert(3, twice);
-    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Participants(participants)));
-    outcome.goal(got.iter().any(|body| is(body, "shares")), "shares left");
-    outcome.holds(fault(&world, 0) == "duplicate", fault(&world, 0));
-    audit(&mut outcome, &mut world, 0);
-    outcome
+    told_participants(world, participants, "shares left", "duplicate")
 }
 
 /// A neighbour that colludes has signed two bundles; the site is shown the one, everybody else the

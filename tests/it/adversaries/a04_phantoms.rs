@@ -11,7 +11,7 @@ use koinon_proto::{Digest, wire};
 
 use super::sites::world::member;
 use super::sites::{
-    Round, Rounds, World, audit, bundles, fault, gained, is, ready, refusal, site_name,
+    Round, Rounds, World, audit, bundles, gained, is, ready, refusal, site_name, told_participants,
 };
 use super::sums::rng;
 use super::{Class, Outcome, Plant, script};
@@ -94,7 +94,6 @@ fn fifteen_invented_sites(_: bool) -> Outcome {
 }
 
 fn a_man_in_the_middle(_: bool) -> Outcome {
-    let mut outcome = Outcome::default();
     let (mut world, task) = ready(6);
     let sites = world.all();
     let round = Round::train(1);
@@ -103,15 +102,10 @@ fn a_man_in_the_middle(_: bool) -> Outcome {
     let name = site_name(1);
     let own = bundle_of(&world.plan(&task, &round), name.as_str(), &world.coordinator);
     participants.bundles[1] = own.to_bytes();
-    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Participants(participants)));
-    outcome.goal(got.iter().any(|body| is(body, "shares")), "shares sealed to the coordinator");
-    outcome.holds(fault(&world, 0) == "bad_signature", fault(&world, 0));
-    audit(&mut outcome, &mut world, 0);
-    outcome
+    told_participants(world, participants, "shares sealed to the coordinator", "bad_signature")
 }
 
 fn an_expired_identity(_: bool) -> Outcome {
-    let mut outcome = Outcome::default();
     let (mut world, task) = ready(6);
     let mut members = world.roster.roster().members.clone();
     let name = site_name(5);
@@ -122,11 +116,7 @@ fn an_expired_identity(_: bool) -> Outcome {
     let mut rounds = Rounds::start(&mut world, &task, &Round::train(1), &sites);
     let participants = rounds.bundles(&mut world);
     world.now = 1_000;
-    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Participants(participants)));
-    outcome.goal(got.iter().any(|body| is(body, "shares")), "shares for the expired site left");
-    outcome.holds(fault(&world, 0) == "unknown_site", fault(&world, 0));
-    audit(&mut outcome, &mut world, 0);
-    outcome
+    told_participants(world, participants, "shares for the expired site left", "unknown_site")
 }
 
 fn a_revoked_identity(_: bool) -> Outcome {

@@ -8,6 +8,7 @@ use super::center;
 use super::sites::world::whole_round;
 use super::sites::{
     Round, Rounds, Task, World, audit, bundles, fault, gained, is, ready, refusal, reported,
+    told_participants,
 };
 use super::{Class, Outcome, Plant, script};
 
@@ -60,7 +61,6 @@ fn a_whole_session_again(_: bool) -> Outcome {
 }
 
 fn a_bundle_of_another_session(_: bool) -> Outcome {
-    let mut outcome = Outcome::default();
     let (mut world, task) = ready(6);
     let sites = world.all();
     let mut rounds = Rounds::start(&mut world, &task, &Round::train(1), &sites);
@@ -68,11 +68,7 @@ fn a_bundle_of_another_session(_: bool) -> Outcome {
     let mut rounds = Rounds::start(&mut world, &task, &Round::train(2), &sites);
     let mut participants = rounds.bundles(&mut world);
     participants.bundles[3].clone_from(&old[3]);
-    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Participants(participants)));
-    outcome.goal(got.iter().any(|body| is(body, "shares")), "shares left");
-    outcome.holds(fault(&world, 0) == "wrong_session", fault(&world, 0));
-    audit(&mut outcome, &mut world, 0);
-    outcome
+    told_participants(world, participants, "shares left", "wrong_session")
 }
 
 fn an_older_protocol(planted: bool) -> Outcome {

@@ -8,7 +8,7 @@ use koinon_proto::Digest;
 use koinon_proto::wire::to_site::Message as ToSite;
 
 use super::judge::is_not_uniform;
-use super::sites::{Round, Rounds, audit, bundles, fault, gained, is, ready, refusal};
+use super::sites::{Round, Rounds, audit, bundles, fault, gained, is, ready, told_invitation};
 use super::sums::{cohort, dealt, one_field, rng};
 use super::{Class, Outcome, Plant, script};
 
@@ -59,7 +59,6 @@ fn another_version_for_one_site(_: bool) -> Outcome {
 }
 
 fn a_false_name_for_the_version(_: bool) -> Outcome {
-    let mut outcome = Outcome::default();
     let (mut world, task) = ready(6);
     let other = Params::init(&task.spec, 8).to_safetensors(task.spec.layout()).unwrap();
     let digest = Digest::of(&other);
@@ -67,11 +66,12 @@ fn a_false_name_for_the_version(_: bool) -> Outcome {
     // The plan is bound to the version that all others have; the invitation names another one.
     let mut invite = world.invite(&task, &Round { number: 2, ..Round::train(1) });
     invite.version = digest.into();
-    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Invite(invite)));
-    outcome.goal(!got.is_empty(), "the site trained on other parameters for the same session");
-    outcome.holds(refusal(&world, 0) == "context_mismatch", refusal(&world, 0));
-    audit(&mut outcome, &mut world, 0);
-    outcome
+    told_invitation(
+        world,
+        invite,
+        "the site trained on other parameters for the same session",
+        "context_mismatch",
+    )
 }
 
 const ENTRIES: usize = 4_000;

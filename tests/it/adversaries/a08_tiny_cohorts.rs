@@ -8,7 +8,9 @@ use koinon_model::contribution::RoundKind;
 use koinon_proto::wire;
 use koinon_proto::wire::to_site::Message as ToSite;
 
-use super::sites::{Round, Task, World, audit, fault, gained, is, ready, refusal, reported};
+use super::sites::{
+    Round, Task, World, audit, fault, gained, is, ready, refusal, reported, told_invitation,
+};
 use super::sums::{cohort, rng};
 use super::{Class, Outcome, Plant, script};
 
@@ -39,7 +41,6 @@ pub(super) const CLASS: Class = Class {
 };
 
 fn a_cohort_of_three(planted: bool) -> Outcome {
-    let mut outcome = Outcome::default();
     let mut world = World::with_policy(3, |policy| {
         policy.cohort.min = if planted { 3 } else { policy.cohort.min };
     });
@@ -49,11 +50,7 @@ fn a_cohort_of_three(planted: bool) -> Outcome {
     });
     world.offer(&small);
     let invite = world.invite(&small, &Round { n_min: 3, ..Round::train(1) });
-    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Invite(invite)));
-    outcome.goal(!got.is_empty(), "keys for a session of three");
-    outcome.holds(refusal(&world, 0) == "cohort_too_small", refusal(&world, 0));
-    audit(&mut outcome, &mut world, 0);
-    outcome
+    told_invitation(world, invite, "keys for a session of three", "cohort_too_small")
 }
 
 fn a_plan_for_two(_: bool) -> Outcome {
@@ -90,18 +87,18 @@ fn a_short_survivor_set(_: bool) -> Outcome {
 }
 
 fn a_weight_that_outweighs_all_others(_: bool) -> Outcome {
-    let mut outcome = Outcome::default();
-    let (mut world, task) = ready(6);
+    let (world, task) = ready(6);
     let heavier = Task::new(|manifest| manifest.encoding.rows_max = 1 << 20);
     let mut plan = world.plan(&task, &Round::train(1));
     plan.encoding = heavier.encoding(RoundKind::Train);
     let mut invite = world.invite(&task, &Round::train(1));
     invite.plan = plan.to_bytes();
-    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Invite(invite)));
-    outcome.goal(!got.is_empty(), "keys for a session with another largest weight");
-    outcome.holds(refusal(&world, 0) == "encoding_mismatch", refusal(&world, 0));
-    audit(&mut outcome, &mut world, 0);
-    outcome
+    told_invitation(
+        world,
+        invite,
+        "keys for a session with another largest weight",
+        "encoding_mismatch",
+    )
 }
 
 #[test]

@@ -2,9 +2,8 @@
 
 use koinon_aggregation::planted::Weakness;
 use koinon_aggregation::{MaskedUpdate, Report, update_digest};
-use koinon_proto::wire::to_site::Message as ToSite;
 
-use super::sites::{Round, audit, gained, ready, refusal};
+use super::sites::{Round, ready, told_invitation};
 use super::sums::{Inputs, cohort, one_field, opened, resign};
 use super::{Class, Outcome, Plant, script};
 
@@ -25,16 +24,11 @@ pub(super) const CLASS: Class = Class {
 };
 
 fn a_plan_with_too_few_bits(_: bool) -> Outcome {
-    let mut outcome = Outcome::default();
-    let (mut world, task) = ready(6);
+    let (world, task) = ready(6);
     let mut invite = world.invite(&task, &Round::train(1));
     // Behind version, session, context, roster, n_min, n_max and w_max.
     invite.plan[110] -= 8;
-    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Invite(invite)));
-    outcome.goal(!got.is_empty(), "keys for a session of eight bits less");
-    outcome.holds(refusal(&world, 0) == "plan_invalid", refusal(&world, 0));
-    audit(&mut outcome, &mut world, 0);
-    outcome
+    told_invitation(world, invite, "keys for a session of eight bits less", "plan_invalid")
 }
 
 /// One of five sites turns the highest bit of its first entry, and signs what it sends.

@@ -123,6 +123,36 @@ pub(crate) fn audit(outcome: &mut Outcome, world: &mut World, index: usize) {
     outcome.holds(shown == site.secrets_sent().len(), "the ledger does not show all that left");
 }
 
+/// Site 0 is told who takes part: the attacker wants its shares, and it names the fault instead.
+pub(crate) fn told_participants(
+    mut world: World,
+    participants: wire::Participants,
+    evidence: &str,
+    code: &str,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Participants(participants)));
+    outcome.goal(got.iter().any(|body| is(body, "shares")), evidence);
+    outcome.holds(fault(&world, 0) == code, fault(&world, 0));
+    audit(&mut outcome, &mut world, 0);
+    outcome
+}
+
+/// Site 0 is invited: the attacker wants its keys, and it refuses with a reason instead.
+pub(crate) fn told_invitation(
+    mut world: World,
+    invite: wire::Invite,
+    evidence: &str,
+    code: &str,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Invite(invite)));
+    outcome.goal(!got.is_empty(), evidence);
+    outcome.holds(refusal(&world, 0) == code, refusal(&world, 0));
+    audit(&mut outcome, &mut world, 0);
+    outcome
+}
+
 /// Whether a site said one thing in two ways.
 pub(crate) fn contradicts_itself(world: &World, index: usize) -> Option<String> {
     let mut said = std::collections::BTreeMap::new();
