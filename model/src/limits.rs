@@ -19,6 +19,12 @@ pub const WINDOW_MAX: usize = 1024;
 pub const VALUE_ELEMENTS_MAX: usize = 1 << 24;
 /// Elements of the unfolded windows of one convolution for one row.
 pub const WINDOW_ELEMENTS_MAX: usize = 1 << 26;
+/// Nodes of a program.
+pub const PROGRAM_NODES_MAX: usize = 1 << 16;
+/// Dimensions of a tensor of a program.
+pub const RANK_TENSOR_MAX: usize = 16;
+/// Multiplications of one operation of a program, on the general path (minutes).
+pub const OP_WORK_MAX: usize = 1 << 36;
 /// Parameters of a model, buffers included (512 MiB of `f32`).
 pub const PARAMETERS_MAX: usize = 1 << 27;
 /// Bytes of a name.
