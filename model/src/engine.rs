@@ -42,6 +42,7 @@
 //! ```
 
 mod fast;
+mod fused;
 mod graph;
 mod objective;
 mod optimizer;
@@ -71,6 +72,8 @@ pub struct Engine {
 
 enum Runner {
     Fast(fast::Loaded),
+    Fused(fused::Loaded),
+    #[cfg_attr(not(test), expect(dead_code, reason = "the oracle of the tests"))]
     Graph(graph::Loaded),
 }
 
@@ -144,7 +147,7 @@ impl Engine {
         check_variances(spec, params)?;
         let runner = match fast::Chain::new(spec) {
             Some(chain) => Runner::Fast(fast::Loaded::new(chain, params.values())),
-            None => Runner::Graph(graph::Loaded::new(spec, params.values())),
+            None => Runner::Fused(fused::Loaded::new(spec, params.values())),
         };
         Ok(Self { spec: spec.clone(), runner })
     }
@@ -229,6 +232,7 @@ impl Engine {
     fn run(&self, range: Range<usize>, input: &Boundary) -> Result<Boundary, ShapeError> {
         match &self.runner {
             Runner::Fast(loaded) => loaded.forward(range, input),
+            Runner::Fused(loaded) => loaded.forward(&self.spec, range, input),
             Runner::Graph(loaded) => loaded.forward(&self.spec, range, input),
         }
     }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::objective::Objective;
 use super::optimizer::Stepper;
 use super::order::order;
-use super::{EngineError, check_variances, fast, graph};
+use super::{EngineError, check_variances, fast, fused, graph};
 use crate::limits::BATCH_ELEMENTS_MAX;
 use crate::loss::{LossSum, TrainData};
 use crate::params::{Delta, Params};
@@ -41,6 +41,8 @@ pub struct TrainOutcome {
 /// The gradient of one batch, from either implementation.
 pub(super) enum Differentiator<'a> {
     Fast(fast::Tape),
+    Fused(fused::Tape<'a>),
+    #[cfg_attr(not(test), expect(dead_code, reason = "the oracle of the tests"))]
     Graph(graph::Differentiator<'a>),
 }
 
@@ -56,7 +58,7 @@ impl<'a> Differentiator<'a> {
     pub(super) fn new(spec: &'a CheckedSpec, rows_max: usize) -> Self {
         match fast::Chain::new(spec) {
             Some(chain) => Self::Fast(fast::Tape::new(chain, rows_max)),
-            None => Self::Graph(graph::Differentiator::new(spec)),
+            None => Self::Fused(fused::Tape::new(spec)),
         }
     }
 
@@ -71,6 +73,7 @@ impl<'a> Differentiator<'a> {
     ) -> LossSum {
         match self {
             Self::Fast(tape) => tape.gradient(weights, batch, objective, gradient),
+            Self::Fused(tape) => tape.gradient(weights, batch, objective, gradient),
             Self::Graph(graph) => graph.gradient(weights, batch, objective, gradient),
         }
     }
