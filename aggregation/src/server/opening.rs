@@ -15,7 +15,7 @@ use crate::error::OpenError;
 use crate::hash::Digest;
 use crate::message::opening::commit_secret;
 use crate::planted::{Weakness, weak};
-use crate::ring::{pack, unwrap};
+use crate::ring::{add_packed, pack, unwrap};
 use crate::secret::Secret;
 use crate::shamir::Combiner;
 use crate::stream::{Seed, Sign, add_streams};
@@ -38,12 +38,18 @@ impl ServerSession {
         }
         let bits = self.plan.encoding.bits();
         let seeds = self.masks()?;
-        let mut words = self.words.duplicate();
-        add_streams(&mut words, 0, &seeds);
-        let values = words.iter().map(|word| unwrap(word, bits)).collect();
-        let sum = Sum::new(&self.plan.encoding, self.survivors.len(), values)
-            .map_err(|(field, entry)| OpenError::OutOfRange { field, entry })?;
-        let transcript = self.transcript(sum.clone()).ok_or(OpenError::OutOfTurn)?;
+        // The record's form of the masked sum is the copy to go back to.
+        let mut masked_sum = Vec::new();
+        pack(&self.words, bits, &mut masked_sum);
+        add_streams(&mut self.words, 0, &seeds);
+        let values = self.words.iter().map(|word| unwrap(word, bits)).collect();
+        let sum = Sum::new(&self.plan.encoding, self.survivors.len(), values);
+        let sum = sum.map_err(|(field, entry)| {
+            self.words = Words::zero(self.words.len(), bits);
+            add_packed(&mut self.words, 0, &masked_sum, bits).expect("it was packed just now");
+            OpenError::OutOfRange { field, entry }
+        })?;
+        let transcript = self.transcript(masked_sum, sum.clone()).ok_or(OpenError::OutOfTurn)?;
         Ok((sum, transcript))
     }
 
@@ -176,10 +182,8 @@ impl ServerSession {
         }
     }
 
-    fn transcript(&mut self, sum: Sum) -> Option<Transcript> {
+    fn transcript(&mut self, masked_sum: Vec<u8>, sum: Sum) -> Option<Transcript> {
         let cohort = self.cohort.take()?;
-        let mut masked_sum = Vec::new();
-        pack(&self.words, self.plan.encoding.bits(), &mut masked_sum);
         self.words = Words::zero(0, self.plan.encoding.bits());
         self.good = Vec::new();
         self.step = Step::Opened;
@@ -208,7 +212,7 @@ mod tests {
     use crate::client::advertise;
     use crate::encode::{EncodingPlan, Field, UPDATE};
     use crate::plan::SessionPlan;
-    use crate::ring::{add_packed, modulus_mask};
+    use crate::ring::modulus_mask;
     use crate::signer::Signer;
     use crate::topology::Topology;
     use crate::update::{Clipped, Encoded};
