@@ -97,6 +97,8 @@ codes! {
         PrivacyTooWeak = "privacy_too_weak", "the task's epsilon, delta or unit promises less than the policy asks for";
         /// The noise does not keep what the manifest says, or something would be opened without noise.
         PrivacyUnsound = "privacy_unsound", "the task's noise does not keep the epsilon it states";
+        /// The clip does not follow from the task and from what earlier rounds are said to have opened.
+        ClipMismatch = "clip_mismatch", "the round's clip does not follow from the task and the shares it names";
         /// The task, or this site over its life, has spent what it may.
         PrivacySpent = "privacy_spent", "what this site may spend in privacy is spent";
         /// The cut is not among the permitted ones.

@@ -22,7 +22,7 @@ pub use settings::{
     ArithmeticSettings, DataSettings, ScoreOn, Settings, SiteSettings, SyntheticSettings,
     TableSettings,
 };
-use settings::{KEYS, check};
+use settings::{check, keys};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,7 +73,8 @@ impl Scenario {
         base: &Path,
         sets: &[String],
     ) -> Result<Scenario, SimError> {
-        let explain = |e: &toml::de::Error| SimError::scenario(toml_error(text, name, e, KEYS));
+        let keys = keys();
+        let explain = |e: &toml::de::Error| SimError::scenario(toml_error(text, name, e, &keys));
         let mut settings: Settings = toml::from_str(text).map_err(|e| explain(&e))?;
         if !sets.is_empty() {
             let mut table: toml::Table = toml::from_str(text).map_err(|e| explain(&e))?;
@@ -81,7 +82,7 @@ impl Scenario {
                 apply(&mut table, set)?;
             }
             settings = table.try_into().map_err(|e: toml::de::Error| {
-                SimError::scenario(toml_error("", "--set", &e, KEYS))
+                SimError::scenario(toml_error("", "--set", &e, &keys))
             })?;
         }
         check(&settings)?;
@@ -177,8 +178,11 @@ mod tests {
         let error = Scenario::parse(&text, "mine.toml", Path::new("."), &[]).err().unwrap();
         let error = error.to_string();
         assert!(error.contains("mine.toml, line") && error.contains("duplicate"), "{error}");
-        let error = parse(&["task.ruonds=3"]).err().unwrap().to_string();
-        assert!(error.contains("rounds"), "{error}");
+        for (set, key) in [("task.ruonds=3", "rounds"), ("task.privacy={epsilonn=1.0}", "epsilon")]
+        {
+            let error = parse(&[set]).err().unwrap().to_string();
+            assert!(error.contains(&format!("did you mean '{key}'")), "{error}");
+        }
         for (set, part) in [
             ("task.rounds", "key=value"),
             ("=3", "key is empty"),

@@ -16,7 +16,7 @@ use koinon_model::features::fitted::FittedFeatures;
 use koinon_model::params::Params;
 use koinon_model::plan::TrainingPlan;
 use koinon_model::spec::{CheckedSpec, ModelSpec};
-use koinon_proto::task::{InitFrom, TaskKind};
+use koinon_proto::task::{InitFrom, Privacy, TaskKind};
 use koinon_proto::wire::RoundKind as WireKind;
 use koinon_proto::{Digest, SiteId, TaskManifest, context, wire};
 
@@ -73,12 +73,15 @@ pub(super) fn invitation(
     private::affordable(round, policy, &durable.budget)?;
     refuse(plan.n_min < round.floor(policy.cohort.min), Refusal::CohortTooSmall)?;
     refuse(!graph_is_strong(round, policy), Refusal::GraphTooWeak)?;
+    let clip = private::clip(round)?;
+    let adaptive = manifest.privacy.as_ref().and_then(Privacy::adaptive);
     let bound = context(
         &round.task,
         wire_kind(*kind),
         round.invite.round,
         round.version.as_ref(),
         round.fitted.as_ref(),
+        clip.filter(|_| adaptive.is_some()),
     );
     refuse(plan.context != bound && !weak(Weakness::AnyContext), Refusal::ContextMismatch)?;
     let promised = match manifest.init_from {
@@ -240,6 +243,7 @@ fn job(round: &Round, blobs: &BTreeMap<Digest, &[u8]>, site: &SiteId) -> Result<
         fitted,
         seed: job_seed(manifest.seed, round.invite.round, site),
         draw: None,
+        clip: private::clip(round)?,
         budget_ms: round.invite.budget_ms,
     })
 }
@@ -268,6 +272,7 @@ fn encoding(job: &Job) -> Result<EncodingPlan, Refusal> {
         frac_bits: choice.frac_bits,
         rows_max: choice.rows_max,
         private: job.manifest.privacy.is_some(),
+        count_frac_bits: job.manifest.count_frac_bits(),
     };
     let field = |field: FieldSpec| Field {
         name: field.name,

@@ -230,13 +230,15 @@ fn inputs_default() -> usize {
     3
 }
 
-/// Every key of a scenario, for suggestions.
-pub(super) const KEYS: &[&str] = &[
-    "name",
+/// Every key of a scenario, for suggestions: its own and those of a task.
+pub(super) fn keys() -> Vec<&'static str> {
+    [KEYS, koinon_proto::task::KEYS].concat()
+}
+
+const KEYS: &[&str] = &[
     "data",
     "partition",
     "task",
-    "training",
     "sites",
     "network",
     "faults",
@@ -245,8 +247,6 @@ pub(super) const KEYS: &[&str] = &[
     "table",
     "synthetic",
     "arithmetic",
-    "features",
-    "model",
     "test_share",
     "rows",
     "columns",
@@ -254,26 +254,9 @@ pub(super) const KEYS: &[&str] = &[
     "positives",
     "hidden",
     "inputs",
-    "kind",
     "column",
     "alpha",
     "per_site",
-    "rounds",
-    "cohort",
-    "budget_ms",
-    "grace_ms",
-    "server_optimizer",
-    "encoding",
-    "algorithm",
-    "patience",
-    "attempts_max",
-    "min",
-    "max",
-    "quorum",
-    "clip_l2",
-    "update_bound",
-    "frac_bits",
-    "rows_max",
     "work_ms",
     "heartbeat_ms",
     "chunk_bytes",
