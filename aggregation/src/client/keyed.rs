@@ -102,12 +102,12 @@ impl Keyed {
         let own = [&self.dealing];
         let bound = self.bound(participants, &own);
         seeds.push((agree::self_seed(&self.secret, bound, me), Sign::Plus));
-        for (at, dealing) in self.dealers.iter().zip(&self.dealings) {
-            let peer = usize::from(session.seat.peers[at]);
-            if peer == me {
-                continue;
-            }
-            let shared = agree::agree(&self.mask, &session.keys(peer).mask)
+        let peers = self.dealers.iter().map(|at| usize::from(session.seat.peers[at]));
+        let others: Vec<_> = peers.zip(&self.dealings).filter(|(peer, _)| *peer != me).collect();
+        let pairs: Vec<_> =
+            others.iter().map(|(peer, _)| (&self.mask, &session.keys(*peer).mask)).collect();
+        for ((peer, dealing), shared) in others.into_iter().zip(agree::agree_all(&pairs)) {
+            let shared = shared
                 .ok_or_else(|| Rejection::BadKey { site: session.participants.name(peer) })?;
             let ends = if me < peer { [&self.dealing, dealing] } else { [dealing, &self.dealing] };
             let bound = self.bound(participants, &ends);

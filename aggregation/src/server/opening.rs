@@ -163,9 +163,13 @@ impl ServerSession {
         if !own && !weak(Weakness::UncheckedShare) {
             return Err(false_dealer());
         }
-        for survivor in self.partners(cohort, dealer) {
-            let public = &cohort.bundles[survivor].keys.mask;
-            let shared = agree::agree(secret, public).ok_or_else(false_dealer)?;
+        let partners: Vec<usize> = self.partners(cohort, dealer).collect();
+        let pairs: Vec<_> = partners
+            .iter()
+            .map(|&survivor| (secret, &cohort.bundles[survivor].keys.mask))
+            .collect();
+        for (survivor, shared) in partners.into_iter().zip(agree::agree_all(&pairs)) {
+            let shared = shared.ok_or_else(false_dealer)?;
             let (low, high) = (dealer.min(survivor), dealer.max(survivor));
             let ends = [&self.shares[&low].digest, &self.shares[&high].digest];
             let bound = self.bound(cohort, &ends);
