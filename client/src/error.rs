@@ -59,8 +59,8 @@ codes! {
         KindForbidden = "kind_forbidden", "the policy does not permit this kind of task";
         /// The manifest is not one this program can check.
         ManifestInvalid = "manifest_invalid", "the task's manifest does not pass its checks";
-        /// Who shares with whom in a large cohort withstands less than the policy or the task says.
-        GraphTooWeak = "graph_too_weak", "the graph of a large cohort withstands less than the policy asks for";
+        /// Who shares with whom withstands fewer colluding sites than the policy or the task says.
+        GraphTooWeak = "graph_too_weak", "the cohort withstands fewer colluding sites than the policy asks for";
         /// The smallest cohort is under the policy's floor.
         CohortTooSmall = "cohort_too_small", "the smallest cohort is under the policy's floor";
         /// The clip or the bound is over the policy's limit.

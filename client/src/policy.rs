@@ -65,8 +65,9 @@ pub struct CohortPolicy {
     /// Says in words that weaker graphs are accepted: then `sigma_min` may be down to 40. For trying
     /// things out.
     pub accept_sigma_below_80: bool,
-    /// The share of the roster's sites, in percent, whose collusion such cohorts must withstand; and in
-    /// private tasks of any size the share of the smallest cohort that is not counted on for noise.
+    /// The share of the roster's sites, in percent, whose collusion every cohort must withstand, should all
+    /// of them be in it; and in private tasks the share of the smallest cohort that is not counted on for
+    /// noise.
     pub colluding_percent_min: u8,
 }
 
@@ -400,7 +401,8 @@ min_version = 1
 min = 5
 # In a cohort of more than 64 each site shares its secrets with some of the others only, on a graph
 # that is drawn anew in every round. A weak graph is drawn once in 2^80 rounds, as long as not more
-# than so many of a hundred sites of the roster collude with the coordinator. In private tasks so many
+# than so many of a hundred sites of the roster collude with the coordinator, which chooses who takes
+# part: a cohort of any size that would not withstand all of them is refused. In private tasks so many
 # of a hundred sites are not counted on to add their noise.
 sigma_min = 80
 # Only where this says true may sigma_min be less than 80, and never less than 40: for trying things out.
