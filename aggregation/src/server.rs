@@ -246,14 +246,15 @@ impl ServerSession {
         if dealing.agreed != cohort.agreed || !same_size {
             return Err(Rejection::WrongSession { site: site(), what });
         }
-        if !shares.is_signed_by(&dealer.identity) {
+        let tree = shares.tree();
+        if !shares.is_signed_by(&dealer.identity, tree.as_ref()) {
             return Err(Rejection::BadSignature { site: site(), what });
         }
         if let Some(known) = self.shares.get(&index) {
             return same(&known.shares, &shares, &dealer.name, what);
         }
         self.at(Step::Sharing, what)?;
-        let (tree, digest) = (shares.tree(), dealing.digest());
+        let digest = dealing.digest();
         self.shares.insert(index, Dealt { shares, tree, digest });
         Ok(())
     }

@@ -103,7 +103,7 @@ impl ServerSession {
     }
 
     /// The dealer's secret from the first good shares. The combiner is kept from one dealer to the
-    /// next: where nobody is lost, the holders at the same places reveal for all of them.
+    /// next: the holders at the same places often reveal for both, or all but one of them.
     fn reconstruct(
         &self,
         cohort: &Cohort,
@@ -126,8 +126,11 @@ impl ServerSession {
         let shares: Vec<Secret<32>> =
             places.iter().map(share).collect::<Option<_>>().ok_or_else(too_few)?;
         let combiner = match combiner {
-            Some(known) if known.indices() == places => known,
-            stale => stale.insert(Combiner::new(&places)),
+            Some(known) => {
+                known.adapt(&places);
+                known
+            }
+            none => none.insert(Combiner::new(&places)),
         };
         Ok(combiner.combine(&shares.iter().collect::<Vec<_>>()))
     }
