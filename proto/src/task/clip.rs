@@ -43,7 +43,7 @@ pub enum Clip {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdaptiveClip {
-    /// The clip of the first round, an L2 norm, above 0, at most 1000.
+    /// The clip of the first round, an L2 norm, 1e-6 to 1000.
     pub initial: f64,
     /// The share of contributions that should stay as they are, 0.01 to 0.99.
     pub quantile: f64,
@@ -76,8 +76,8 @@ impl AdaptiveClip {
     }
 
     pub(super) fn check(&self) -> Result<(), ManifestError> {
-        let initial = self.initial > 0.0 && self.initial <= 1e3;
-        require(initial, "privacy.clip.initial", "above 0, at most 1000")?;
+        let initial = (1e-6..=1e3).contains(&self.initial);
+        require(initial, "privacy.clip.initial", "0.000001 to 1000")?;
         let quantile = (0.01..=0.99).contains(&self.quantile);
         require(quantile, "privacy.clip.quantile", "0.01 to 0.99; 0.5 is the median")?;
         let rate = self.rate > 0.0 && self.rate <= 1.0;
