@@ -218,11 +218,13 @@ mod tests {
     use super::*;
     use crate::client::advertise;
     use crate::encode::{EncodingPlan, Field, UPDATE};
+    use crate::message::report::Report;
     use crate::plan::SessionPlan;
     use crate::ring::modulus_mask;
     use crate::signer::Signer;
     use crate::topology::Topology;
     use crate::update::{Clipped, Encoded};
+    use crate::words::PIECE_ENTRIES;
 
     const N: usize = 5;
     const ENTRIES: usize = 20_000;
@@ -294,6 +296,33 @@ mod tests {
             server.add_reveal(state.reveal(&signatures, key).unwrap().1).unwrap();
         }
         (server, believed)
+    }
+
+    #[test]
+    fn bytes_that_are_not_the_reported_ones_leave_the_sum_as_it_was() {
+        let mut plan = plan();
+        let mut update = plan.encoding.fields()[1].clone();
+        update.len = PIECE_ENTRIES + 100;
+        plan.encoding = EncodingPlan::new(vec![update], None, 5, 1).unwrap();
+        let bits = plan.encoding.bits();
+        let mut server = ServerSession::new(plan).unwrap();
+        let mut words = Words::zero(PIECE_ENTRIES + 101, bits);
+        (0..words.len()).for_each(|entry| words.set(entry, 7 * entry as u64));
+        let mut packed = Vec::new();
+        pack(&words, bits, &mut packed);
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let unsigned = Report::new(server.agreed, 0, [0; 32], &key);
+        let digest = unsigned.digest_of(&packed);
+        let report = Report::new(server.agreed, 0, digest, &key);
+        assert!(!server.add_words(&unsigned, &packed));
+        assert!(!server.add_words(&report, &packed[1..]));
+        let mut garbled = packed.clone();
+        *garbled.last_mut().unwrap() ^= 1;
+        assert!(!server.add_words(&report, &garbled));
+        assert!(server.words.iter().all(|word| unwrap(word, bits) == 0));
+        assert!(server.add_words(&report, &packed));
+        let mask = modulus_mask(bits);
+        assert!(server.words.iter().zip(words.iter()).all(|(sum, word)| (sum ^ word) & mask == 0));
     }
 
     #[test]
