@@ -9,11 +9,11 @@ use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes128Gcm, Tag};
 use curve25519_dalek::MontgomeryPoint;
-use x25519_dalek::x25519;
 use zeroize::Zeroizing;
 
 use crate::codec::Reader;
 use crate::hash::{Digest, derive};
+use crate::kernel::ladder::{Pair, products};
 use crate::message::opening::{OPENING_BYTES, Opening};
 use crate::message::shares::Nonce;
 use crate::planted::{Weakness, weak};
@@ -23,21 +23,59 @@ use crate::topology::{Version, narrow};
 
 /// The public key of a private one: 32 bytes as in RFC 7748, section 5.
 pub(crate) fn public(private: &Secret<32>) -> [u8; 32] {
-    x25519(*private.expose(), x25519_dalek::X25519_BASEPOINT_BYTES)
+    // By a table of the base point's multiples, in constant time like the ladder.
+    MontgomeryPoint::mul_base_clamped(*private.expose()).to_bytes()
 }
 
 /// The common secret, or `None` if the other's key is of small order (RFC 7748, section 6.1).
+#[cfg(test)]
 pub(crate) fn agree(private: &Secret<32>, public: &[u8; 32]) -> Option<Secret<32>> {
-    let shared = Secret::new(x25519(*private.expose(), *public));
-    (shared.expose().iter().fold(0, |any, byte| any | byte) != 0).then_some(shared)
+    agree_all(&[(private, public)]).remove(0)
+}
+
+/// The common secret of each pair of a private key and another's public one, in their order; `None`
+/// where that key is of small order (RFC 7748, section 6.1). Many at once are much cheaper than each
+/// by itself.
+pub(crate) fn agree_all(pairs: &[Pair<'_>]) -> Vec<Option<Secret<32>>> {
+    let not_zero =
+        |shared: &Secret<32>| shared.expose().iter().fold(0, |any, byte| any | byte) != 0;
+    products(pairs).into_iter().map(|shared| Some(shared).filter(not_zero)).collect()
 }
 
 /// Whether something secret can be agreed on with this public key at all: whether it is not of
-/// small order, on the curve or its twist. Eight times a point of small order is the neutral
-/// element, which is written as zero.
+/// small order, on the curve or its twist.
 pub(crate) fn is_usable(public: &[u8; 32]) -> bool {
-    let eight = [true, false, false, false];
-    MontgomeryPoint(*public).mul_bits_be(eight.into_iter()).to_bytes() != [0; 32]
+    let mut coordinate = *public;
+    coordinate[31] &= 0x7f;
+    !SMALL_ORDER.contains(&coordinate)
+}
+
+/// The coordinates of all points whose order divides eight, on the curve and its twist, in every way
+/// to write them: 0, 1, both of order eight, -1, and 0 and 1 with p added.
+const SMALL_ORDER: [[u8; 32]; 7] = [
+    small(0x00, 0x00),
+    small(0x01, 0x00),
+    [
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4,
+        0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49,
+        0xb8, 0x00,
+    ],
+    [
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef,
+        0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f,
+        0x11, 0x57,
+    ],
+    small(0xec, 0xff),
+    small(0xed, 0xff),
+    small(0xee, 0xff),
+];
+
+/// A coordinate of a low byte and then the same bytes, the highest bit zero.
+const fn small(low: u8, others: u8) -> [u8; 32] {
+    let mut coordinate = [others; 32];
+    coordinate[0] = low;
+    coordinate[31] = others & 0x7f;
+    coordinate
 }
 
 /// What masks are bound to beside their ends.
@@ -210,6 +248,15 @@ mod tests {
             0xef, 0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd,
             0xd0, 0x9f, 0x11, 0x57,
         ];
+        // Eight times a point of small order is the neutral element, which is written as zero.
+        let by_eight = |public: &[u8; 32]| {
+            let eight = [true, false, false, false];
+            MontgomeryPoint(*public).mul_bits_be(eight.into_iter()).to_bytes() != [0; 32]
+        };
+        for low in 0..=u8::MAX {
+            let others = [p(low), [low; 32], small(low, 0)];
+            assert!(others.iter().all(|point| is_usable(point) == by_eight(point)), "{low}");
+        }
         for small in [one, p(0xec), p(0xed), p(0xee), eighth, other_eighth] {
             let mut high = small;
             high[31] |= 0x80;

@@ -18,6 +18,7 @@
 #![expect(unsafe_code, reason = "words are handed to vector instructions as bytes")]
 
 pub(crate) mod field;
+pub(crate) mod ladder;
 pub mod measure;
 mod portable;
 #[cfg(test)]

@@ -119,7 +119,7 @@ pub use hash::Digest;
 pub use indices::Indices;
 pub use message::bundle::Bundle;
 pub use message::notice::Notice;
-pub use message::report::{MaskedUpdate, Report, update_digest};
+pub use message::report::{MaskedUpdate, Report};
 pub use message::reveal::Reveal;
 pub use message::shares::{Delivery, Shares};
 pub use message::survivors::SurvivorSignature;

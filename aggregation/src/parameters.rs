@@ -38,6 +38,11 @@ use std::ops::RangeInclusive;
 use tails::{Draw, both_arcs_at_least};
 
 use crate::graph::is_degree;
+use crate::participants::PARTICIPANTS_MAX;
+
+/// The most neighbours that a site takes: twice what 16,384 sites need at γ = 10 %, δ = 30 % and
+/// σ = 80. A site's work grows with the square of its neighbours.
+pub const DEGREE_MAX: usize = 2_048;
 
 /// What is assumed of a cohort, and how rarely it may go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,8 +185,8 @@ pub fn semi_honest(n: usize, assumptions: &Assumptions) -> Result<(u16, u16), Pa
 /// harms nobody. What assumptions are good enough is for the site's policy.
 ///
 /// # Errors
-/// [`ParameterError::OutOfRange`] if there is no such graph or committee,
-/// [`ParameterError::TooWeak`] if the threshold or the quorum is too low.
+/// [`ParameterError::OutOfRange`] if there is no such graph or committee, or one with far more
+/// neighbours than its assumptions need; [`ParameterError::TooWeak`] if the threshold or the quorum is too low.
 pub fn check(sparse: &Sparse, n: usize) -> Result<(), ParameterError> {
     let assumptions = &sparse.assumptions;
     check_assumptions(assumptions, n)?;
@@ -190,6 +195,9 @@ pub fn check(sparse: &Sparse, n: usize) -> Result<(), ParameterError> {
     let out = |what, value, range| Err(ParameterError::OutOfRange { what, value, range });
     if !is_degree(degree, n) {
         return out("degree", degree, "the even numbers below the number of sites, or all others");
+    }
+    if degree > DEGREE_MAX || is_wasteful(degree, assumptions) {
+        return out("degree", degree, "at most 2,048 and less than four times what is needed");
     }
     if !(1..=degree).contains(&threshold) {
         return out("threshold", threshold, "1 to the degree");
@@ -214,6 +222,16 @@ pub fn check(sparse: &Sparse, n: usize) -> Result<(), ParameterError> {
     }
     Ok(())
 }
+
+/// Whether a quarter of these neighbours would do for the largest session there is, which needs most.
+/// Nobody who plans honestly asks for so many; whoever does has the sites work for nothing.
+fn is_wasteful(degree: usize, assumptions: &Assumptions) -> bool {
+    let quarter = degree / 8 * 2;
+    quarter >= DEGREE_FREE / 4 && Cohort::new(PARTICIPANTS_MAX, assumptions).is_enough(quarter)
+}
+
+/// So many neighbours cost nothing worth asking about.
+const DEGREE_FREE: usize = 64;
 
 /// How many survivors a site demands on every arc of degree / 2 places of the ring before it reveals
 /// a share, so that the honest ones among them are not cut in two: the least w such that two disjoint
@@ -290,6 +308,12 @@ impl Cohort {
         tail.times(tails::real(self.n)).is_at_most_2_to_minus(self.failure_bits)
     }
 
+    /// Whether so many neighbours are safe and complete, at the threshold that is best for that.
+    fn is_enough(&self, degree: usize) -> bool {
+        let threshold = (degree + self.colluding_neighbours(degree, 1)).div_ceil(2);
+        threshold <= degree && self.neighbours_stay(degree, threshold) && self.arcs_stay(degree)
+    }
+
     /// Whether `quorum` honest members of a committee stay, as a rule.
     fn members_stay(&self, committee: usize, quorum: usize) -> bool {
         let tail = self.draw(self.missing, committee).at_least(committee - quorum + 1);
@@ -334,7 +358,8 @@ fn neighbourhood(
     let mut excess: Vec<usize> = vec![1; cohorts.len()];
     let all = (cohorts.len() == 1 && cohorts[0].n == fewest).then(|| fewest.saturating_sub(1));
     let odd = all.filter(|all| !all.is_multiple_of(2));
-    for degree in (2..fewest).step_by(2).chain(odd) {
+    let most = fewest.min(DEGREE_MAX + 1);
+    for degree in (2..most).step_by(2).chain(odd.filter(|&odd| odd < most)) {
         let mut threshold = 1;
         for (cohort, excess) in cohorts.iter().zip(&mut excess) {
             *excess = cohort.colluding_neighbours(degree, *excess);

@@ -5,7 +5,7 @@
 //! sensitivities, the noise of honest survivors, its sampler's distance from the ideal law) and
 //! turns them into (epsilon, delta). [`pld`] gives the tighter figure for the Gaussian mechanism.
 //! [`plan`] finds the noise for a wanted epsilon, or refuses where the noise would drown the model.
-//! [`audit`] bounds epsilon from below by an attack on what was trained.
+//! [`clip`] says how long a contribution may be in the next round. [`audit`] bounds epsilon from below by an attack on what was trained.
 //!
 //! Deliberately not here: the noise itself, clipping, the ledger file of a site. Everything is a
 //! pure function of its arguments. Start with [`Step`] and [`Accountant`]; `docs/privacy.md` says
@@ -13,6 +13,7 @@
 
 mod accountant;
 pub mod audit;
+pub mod clip;
 mod goal;
 mod mechanism;
 mod numeric;

@@ -97,6 +97,25 @@ pub(crate) fn add_packed(
     packed: &[u8],
     bits: u8,
 ) -> Option<()> {
+    apply_packed::<false>(words, first_entry, packed, bits)
+}
+
+/// Subtracts what [`add_packed`] adds, or nothing where that adds nothing.
+pub(crate) fn subtract_packed(
+    words: &mut Words,
+    first_entry: usize,
+    packed: &[u8],
+    bits: u8,
+) -> Option<()> {
+    apply_packed::<true>(words, first_entry, packed, bits)
+}
+
+fn apply_packed<const MINUS: bool>(
+    words: &mut Words,
+    first_entry: usize,
+    packed: &[u8],
+    bits: u8,
+) -> Option<()> {
     let entries = packed_entries(words.len().checked_sub(first_entry)?, packed.len(), bits)?;
     let lanes = words.part(first_entry..first_entry + entries)?;
     let window = match lanes {
@@ -111,13 +130,15 @@ pub(crate) fn add_packed(
     match lanes {
         Lanes::Narrow(lanes) => {
             let (lanes, rest) = lanes.split_at_mut(8 * eights);
-            add_narrow(lanes, packed, bits);
-            rest.iter_mut().zip(last).for_each(|(sum, word)| *sum = sum.wrapping_add(low32(word)));
+            add_narrow::<MINUS>(lanes, packed, bits);
+            let rest = rest.iter_mut().zip(last);
+            rest.for_each(|(sum, word)| *sum = sum.wrapping_add(signed32::<MINUS>(low32(word))));
         }
         Lanes::Wide(lanes) => {
             let (lanes, rest) = lanes.split_at_mut(8 * eights);
-            add_wide(lanes, packed, bits);
-            rest.iter_mut().zip(last).for_each(|(sum, word)| *sum = sum.wrapping_add(word));
+            add_wide::<MINUS>(lanes, packed, bits);
+            let rest = rest.iter_mut().zip(last);
+            rest.for_each(|(sum, word)| *sum = sum.wrapping_add(signed64::<MINUS>(word)));
         }
     }
     Some(())
@@ -128,11 +149,12 @@ const WINDOW_NARROW: usize = 32 + 8;
 const WINDOW_WIDE: usize = 64 + 16;
 
 /// Adds eights of packed words, each with a whole window left.
-fn add_narrow(lanes: &mut [u32], packed: &[u8], bits: u8) {
+fn add_narrow<const MINUS: bool>(lanes: &mut [u32], packed: &[u8], bits: u8) {
     if bits == 32 {
         let words = packed.as_chunks().0;
         let added = lanes.iter_mut().zip(words);
-        return added.for_each(|(sum, w)| *sum = sum.wrapping_add(u32::from_le_bytes(*w)));
+        let word = |w: &[u8; 4]| signed32::<MINUS>(u32::from_le_bytes(*w));
+        return added.for_each(|(sum, w)| *sum = sum.wrapping_add(word(w)));
     }
     let mask = low32(modulus_mask(bits));
     let places = places(bits);
@@ -142,12 +164,13 @@ fn add_narrow(lanes: &mut [u32], packed: &[u8], bits: u8) {
         for (sum, (byte, shift)) in eight.iter_mut().zip(places) {
             // The byte is below 32; saying so spares the check.
             let load = window[byte % 32..].first_chunk().expect("8 bytes follow the first 32");
-            *sum = sum.wrapping_add(low32(u64::from_le_bytes(*load) >> shift) & mask);
+            let word = low32(u64::from_le_bytes(*load) >> shift) & mask;
+            *sum = sum.wrapping_add(signed32::<MINUS>(word));
         }
     }
 }
 
-fn add_wide(lanes: &mut [u64], packed: &[u8], bits: u8) {
+fn add_wide<const MINUS: bool>(lanes: &mut [u64], packed: &[u8], bits: u8) {
     let mask = modulus_mask(bits);
     let places = places(bits);
     let windows = (0..).step_by(bits.into()).map_while(|at| packed[at..].first_chunk());
@@ -155,9 +178,18 @@ fn add_wide(lanes: &mut [u64], packed: &[u8], bits: u8) {
         let window: &[u8; WINDOW_WIDE] = window;
         for (sum, (byte, shift)) in eight.iter_mut().zip(places) {
             let load = window[byte % 64..].first_chunk().expect("16 bytes follow the first 64");
-            *sum = sum.wrapping_add(low(u128::from_le_bytes(*load) >> shift) & mask);
+            let word = low(u128::from_le_bytes(*load) >> shift) & mask;
+            *sum = sum.wrapping_add(signed64::<MINUS>(word));
         }
     }
+}
+
+fn signed32<const MINUS: bool>(word: u32) -> u32 {
+    if MINUS { word.wrapping_neg() } else { word }
+}
+
+fn signed64<const MINUS: bool>(word: u64) -> u64 {
+    if MINUS { word.wrapping_neg() } else { word }
 }
 
 /// Where each of eight words begins: the byte, and the bit in it.
@@ -258,6 +290,9 @@ mod tests {
             for (sum, word) in sum.iter().zip(entries) {
                 prop_assert_eq!(unwrap(sum, bits), unwrap(word.wrapping_add(7), bits));
             }
+            prop_assert!(subtract_packed(&mut sum, cut, &whole[at..], bits).is_some());
+            prop_assert!(subtract_packed(&mut sum, 0, &whole[..at], bits).is_some());
+            prop_assert!(sum.iter().all(|sum| unwrap(sum, bits) == unwrap(7, bits)));
         }
 
         #[test]

@@ -26,17 +26,17 @@ use crate::merkle::Tree;
 use crate::message::Agreed;
 use crate::message::bundle::Bundle;
 use crate::message::notice::Notice;
-use crate::message::report::{Report, update_digest};
+use crate::message::report::{Report, UpdateHasher};
 use crate::message::reveal::Reveal;
 use crate::message::shares::{Delivery, Shares};
 use crate::message::survivors::{SetName, SurvivorSignature};
 use crate::participants::Participant;
 use crate::plan::SessionPlan;
 use crate::planted::{Weakness, weak};
-use crate::ring::{add_packed, packed_bytes};
+use crate::ring::{add_packed, packed_bytes, subtract_packed};
 use crate::signer::Members;
 use crate::topology::narrow;
-use crate::words::Words;
+use crate::words::{PIECE_ENTRIES, Words};
 
 /// A session as the coordinator sees it.
 ///
@@ -246,14 +246,15 @@ impl ServerSession {
         if dealing.agreed != cohort.agreed || !same_size {
             return Err(Rejection::WrongSession { site: site(), what });
         }
-        if !shares.is_signed_by(&dealer.identity) {
+        let tree = shares.tree();
+        if !shares.is_signed_by(&dealer.identity, tree.as_ref()) {
             return Err(Rejection::BadSignature { site: site(), what });
         }
         if let Some(known) = self.shares.get(&index) {
             return same(&known.shares, &shares, &dealer.name, what);
         }
         self.at(Step::Sharing, what)?;
-        let (tree, digest) = (shares.tree(), dealing.digest());
+        let digest = dealing.digest();
         self.shares.insert(index, Dealt { shares, tree, digest });
         Ok(())
     }
@@ -328,15 +329,42 @@ impl ServerSession {
             return same(&known.update, &report.update, &reporter.name, what);
         }
         self.at(Step::Reporting, what)?;
-        let bits = self.plan.encoding.bits();
-        let whole = packed.len() == packed_bytes(self.words.len(), bits);
-        let reported = update_digest(packed) == report.update || weak(Weakness::AnyUpdate);
         let wrong = Rejection::WrongUpdate { site: site() };
-        if !whole || !reported || add_packed(&mut self.words, 0, packed, bits).is_none() {
+        if !self.add_words(&report, packed) {
             return Err(wrong);
         }
         self.reports.insert(index, report);
         Ok(())
+    }
+
+    /// Adds packed words to the sum if they are the reported ones, and says so. A piece is added
+    /// and hashed while it is in the cache: bytes that turn out to be others are taken off again.
+    fn add_words(&mut self, report: &Report, packed: &[u8]) -> bool {
+        let bits = self.plan.encoding.bits();
+        if packed.len() != packed_bytes(self.words.len(), bits) {
+            return false;
+        }
+        let pieces = || packed.chunks(PIECE_ENTRIES / 8 * usize::from(bits));
+        let firsts = || (0..).step_by(PIECE_ENTRIES);
+        let mut hasher = UpdateHasher::new(self.agreed.version);
+        let mut n_added = 0;
+        for (first, piece) in firsts().zip(pieces()) {
+            // Adding reads straight on, which memory is fastest at; hashing reads here and there.
+            if add_packed(&mut self.words, first, piece, bits).is_none() {
+                break;
+            }
+            hasher.update(piece);
+            n_added += 1;
+        }
+        let whole = n_added == pieces().len();
+        if whole && (hasher.finish() == report.update || weak(Weakness::AnyUpdate)) {
+            return true;
+        }
+        for (first, piece) in firsts().zip(pieces()).take(n_added) {
+            subtract_packed(&mut self.words, first, piece, bits)
+                .expect("what was added can be subtracted");
+        }
+        false
     }
 
     /// The participants whose updates are in the sum.

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use crate::error::Rejection;
 use crate::hash::{Digest, hash};
 use crate::message::bundle::Bundle;
-use crate::message::report::{Report, update_digest};
+use crate::message::report::Report;
 use crate::message::reveal::Reveal;
 use crate::message::shares::Shares;
 use crate::message::survivors::SurvivorSignature;
@@ -42,7 +42,7 @@ impl Transcript {
         let report = self.reports.iter().find(|report| report.index() == index);
         let unknown = Rejection::UnknownIndex { index, what: "masked update" };
         let report = report.ok_or(unknown)?;
-        if *report.update() != update_digest(&packed) {
+        if *report.update() != report.digest_of(&packed) {
             let site = self.bundles[usize::from(index)].site().to_owned();
             return Err(Rejection::WrongUpdate { site });
         }

@@ -8,6 +8,7 @@ use crate::codec::Reader;
 use crate::gf128;
 use crate::hash::hash;
 use crate::message::opening::Opening;
+use crate::message::report::UpdateHasher;
 use crate::ring::modulus_mask;
 use crate::secret::Secret;
 use crate::shamir::Combiner;
@@ -42,6 +43,31 @@ fn products() {
     let vectors = vectors();
     assert!(each(&vectors, "gf128").iter().all(holds));
     assert!(!each(&vectors, "bad_gf128").iter().any(holds));
+}
+
+#[test]
+fn update_digests() {
+    let vectors = vectors();
+    let cases = each(&vectors, "update");
+    assert_eq!(cases.len(), 12);
+    for case in cases {
+        let version = u32::try_from(case["version"].as_u64().unwrap()).unwrap();
+        let version = Version::from_number(version).unwrap();
+        let packed: Vec<u8> =
+            (0..251).cycle().take(case["bytes"].as_u64().unwrap().try_into().unwrap()).collect();
+        // However the bytes are cut into pieces.
+        for piece in [1_024, 100_003] {
+            let mut hasher = UpdateHasher::new(version);
+            packed.chunks(piece).for_each(|piece| hasher.update(piece));
+            assert_eq!(hasher.finish(), bytes(&case["digest"]), "{case}");
+        }
+        let mut other = UpdateHasher::new(match version {
+            Version::Complete => Version::Sparse,
+            Version::Sparse => Version::Complete,
+        });
+        other.update(&packed);
+        assert_ne!(other.finish(), bytes(&case["digest"]), "another version's");
+    }
 }
 
 #[test]

@@ -20,6 +20,10 @@ pub(crate) enum Words {
     Wide(Vec<u64>),
 }
 
+/// Entries that are worked on at a time, so that they and their packed bytes stay in a core's second
+/// cache: a multiple of 16, as masks want, and of 8, as packing wants.
+pub(crate) const PIECE_ENTRIES: usize = 1 << 16;
+
 /// The largest number of bits that narrow lanes hold.
 pub(crate) const NARROW_BITS_MAX: u8 = 32;
 
@@ -102,6 +106,7 @@ impl Words {
     }
 
     /// A second copy, said aloud.
+    #[cfg(test)]
     pub(crate) fn duplicate(&self) -> Self {
         match self {
             Self::Narrow(lanes) => Self::Narrow(lanes.clone()),

@@ -44,6 +44,7 @@ impl Trainer for OwnTrainer {
             frac_bits: choice.frac_bits,
             rows_max: choice.rows_max,
             private: job.manifest.privacy.is_some(),
+            count_frac_bits: job.manifest.count_frac_bits(),
         };
         // Here `job.params` would go out to the hospital's software, and its update come back. This
         // one learned nothing: an update of zeros.

@@ -37,16 +37,7 @@ struct Entry {
 /// the manifest has no privacy, or no noise yet.
 #[must_use]
 pub fn mechanism(manifest: &TaskManifest, dimension: usize) -> Option<Mechanism> {
-    let privacy = manifest.privacy.as_ref()?;
-    Some(Mechanism {
-        unit: unit(privacy.unit),
-        sampling_rate: privacy.sampling_rate,
-        noise_multiplier: privacy.noise_multiplier?,
-        clip: privacy.clip(&manifest.encoding),
-        frac_bits: manifest.encoding.frac_bits,
-        dimension: dimension as u64,
-        sites_honest: u32::from(privacy.sites_honest(&manifest.cohort)),
-    })
+    manifest.noised_round(dimension, Mechanism::new)
 }
 
 /// The least noise that keeps what a private task says, whatever noise it names; for those who write
@@ -70,13 +61,6 @@ pub fn plan_noise(manifest: &TaskManifest, dimension: usize) -> Option<Result<Pl
 #[must_use]
 pub fn keeps_its_word(privacy: &Privacy, rounds: u32, mechanism: &Mechanism) -> bool {
     mechanism.epsilon(privacy.steps(rounds), privacy.delta) <= privacy.epsilon
-}
-
-fn unit(unit: PrivacyUnit) -> Unit {
-    match unit {
-        PrivacyUnit::Record => Unit::Record,
-        PrivacyUnit::Site => Unit::Site,
-    }
 }
 
 impl Budget {

@@ -177,21 +177,33 @@ fn private(
     stop: &dyn Fn() -> bool,
 ) -> Result<Work, WorkError> {
     let mut figures = figures(rows, &EvaluationSums::new());
+    let clip = job.clip.ok_or(WorkError::Engine("the job brings no clip".into()))?;
     figures.privacy = Some(*privacy);
-    let update = match privacy.unit {
+    figures.clip = Some(clip);
+    // Contributions of units, and those of them that were clipped.
+    let (update, units, clipped): (Vec<f64>, u64, u64) = match privacy.unit {
         PrivacyUnit::Record => {
             let sum = one_step(rows, job, plan, privacy, stop)?;
             figures.rows_clipped = Some((sum.rows, sum.clipped));
-            sum.gradient.iter().map(|slope| -slope).collect()
+            (sum.gradient.iter().map(|slope| -slope).collect(), sum.rows, sum.clipped)
         }
         PrivacyUnit::Site => {
             let mut fit = |plan: &TrainingPlan| fit(&rows.training, job, plan, stop);
             let Fit { delta, loss } = chosen(&job.manifest.algorithm).update(plan, &mut fit)?;
             figures.loss = Some(loss);
-            delta.values().iter().map(|&value| f64::from(value)).collect()
+            let update: Vec<f64> = delta.values().iter().map(|&value| f64::from(value)).collect();
+            let norm = update.iter().map(|value| value * value).sum::<f64>().sqrt();
+            (update, 1, u64::from(norm > clip))
         }
     };
-    Ok(Work { contribution: Contribution::private(update), figures })
+    let contribution = match privacy.adaptive() {
+        Some(rule) => {
+            let count = (units - clipped) as f64 - rule.quantile * units as f64;
+            Contribution::counted(update, clip, count)
+        }
+        None => Contribution::private(update),
+    };
+    Ok(Work { contribution, figures })
 }
 
 /// The clipped gradients of rows that are drawn in secret.
@@ -203,6 +215,7 @@ fn one_step(
     stop: &dyn Fn() -> bool,
 ) -> Result<RowSum, WorkError> {
     let (spec, params) = model(job)?;
+    let clip = job.clip.ok_or(WorkError::Engine("the job brings no clip".into()))?;
     let draw = job.draw.as_ref();
     let draw = draw.ok_or(WorkError::Engine("the job brings no entropy for the draw".into()))?;
     let mut rng = ChaCha20Rng::from_seed(**draw);
@@ -212,7 +225,7 @@ fn one_step(
         y: rows.training.y(),
         weights: Some(rows.training.weights()),
     };
-    let mut picked = Picked { rows: drawn, clip: privacy.clip(&job.manifest.encoding), stop };
+    let mut picked = Picked { rows: drawn, clip, stop };
     let sum = engine::clipped_sum(spec, params, &data, plan, &mut picked).map_err(engine_error)?;
     if sum.stopped { Err(WorkError::Stopped) } else { Ok(sum) }
 }
@@ -247,6 +260,7 @@ fn figures(rows: &Rows, validation: &EvaluationSums) -> Figures {
         validation_loss: measured.map(|figures| figures.loss),
         rows_clipped: None,
         privacy: None,
+        clip: None,
         imputation: Some(rows.report.clone()),
     }
 }

@@ -59,8 +59,8 @@ codes! {
         KindForbidden = "kind_forbidden", "the policy does not permit this kind of task";
         /// The manifest is not one this program can check.
         ManifestInvalid = "manifest_invalid", "the task's manifest does not pass its checks";
-        /// Who shares with whom in a large cohort withstands less than the policy or the task says.
-        GraphTooWeak = "graph_too_weak", "the graph of a large cohort withstands less than the policy asks for";
+        /// Who shares with whom withstands fewer colluding sites than the policy or the task says.
+        GraphTooWeak = "graph_too_weak", "the cohort withstands fewer colluding sites than the policy asks for";
         /// The smallest cohort is under the policy's floor.
         CohortTooSmall = "cohort_too_small", "the smallest cohort is under the policy's floor";
         /// The clip or the bound is over the policy's limit.
@@ -97,6 +97,8 @@ codes! {
         PrivacyTooWeak = "privacy_too_weak", "the task's epsilon, delta or unit promises less than the policy asks for";
         /// The noise does not keep what the manifest says, or something would be opened without noise.
         PrivacyUnsound = "privacy_unsound", "the task's noise does not keep the epsilon it states";
+        /// The clip does not follow from the task and from what earlier rounds are said to have opened.
+        ClipMismatch = "clip_mismatch", "the round's clip does not follow from the task and the shares it names";
         /// The task, or this site over its life, has spent what it may.
         PrivacySpent = "privacy_spent", "what this site may spend in privacy is spent";
         /// The cut is not among the permitted ones.

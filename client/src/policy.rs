@@ -60,10 +60,14 @@ pub struct ProtocolPolicy {
 pub struct CohortPolicy {
     /// The smallest number of sites whose sum this site helps to open, at least 3.
     pub min: u16,
-    /// In cohorts of more than 64, how rare a weak graph must be: 2^-this, at least 40.
+    /// In cohorts of more than 64, how rare a weak graph must be: 2^-this, at least 80.
     pub sigma_min: u8,
-    /// The share of the roster's sites, in percent, whose collusion such cohorts must withstand; and in
-    /// private tasks of any size the share of the smallest cohort that is not counted on for noise.
+    /// Says in words that weaker graphs are accepted: then `sigma_min` may be down to 40. For trying
+    /// things out.
+    pub accept_sigma_below_80: bool,
+    /// The share of the roster's sites, in percent, whose collusion every cohort must withstand, should all
+    /// of them be in it; and in private tasks the share of the smallest cohort that is not counted on for
+    /// noise.
     pub colluding_percent_min: u8,
 }
 
@@ -97,7 +101,8 @@ pub struct TaskPolicy {
     pub kinds: BTreeSet<Kind>,
     /// Most rounds of one task.
     pub rounds_max: u32,
-    /// Largest L2 norm to which an update may be clipped: the most this site can move a sum.
+    /// Largest L2 norm to which an update may be clipped: the most this site can move a sum. This and
+    /// the next two are in units of the clip where a private task's clip is adaptive.
     pub clip_l2_max: f64,
     /// Largest bound of one coordinate of an update.
     pub update_bound_max: f64,
@@ -167,7 +172,8 @@ impl Default for ProtocolPolicy {
 
 impl Default for CohortPolicy {
     fn default() -> Self {
-        Self { min: COHORT_MIN_DEFAULT, sigma_min: 80, colluding_percent_min: 10 }
+        let (min, sigma_min) = (COHORT_MIN_DEFAULT, SIGMA_MIN);
+        Self { min, sigma_min, accept_sigma_below_80: false, colluding_percent_min: 10 }
     }
 }
 
@@ -252,10 +258,11 @@ impl Policy {
                 "3 to 16384; with two sites each learns the other's update",
             );
         }
-        if !(40..=128).contains(&self.cohort.sigma_min) {
+        let least = if self.cohort.accept_sigma_below_80 { SIGMA_ACCEPTED } else { SIGMA_MIN };
+        if !(least..=128).contains(&self.cohort.sigma_min) {
             return range(
                 "cohort.sigma_min",
-                "40 to 128; keys can be tried offline, so 80 or more",
+                "80 to 128, since keys can be tried offline; from 40 with accept_sigma_below_80 = true",
             );
         }
         if self.cohort.colluding_percent_min > 50 {
@@ -324,6 +331,12 @@ impl Policy {
 /// The smallest cohort of a site that wrote no other number.
 pub const COHORT_MIN_DEFAULT: u16 = 5;
 
+/// How rare a weak graph must be in production: a coordinator tries key after key without asking
+/// anybody.
+const SIGMA_MIN: u8 = 80;
+/// The least that may be accepted in words.
+const SIGMA_ACCEPTED: u8 = 40;
+
 /// Why a policy file is unusable.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -351,6 +364,7 @@ const KEYS: &[&str] = &[
     "cohort",
     "min",
     "sigma_min",
+    "accept_sigma_below_80",
     "colluding_percent_min",
     "approvals",
     "default",
@@ -387,9 +401,12 @@ min_version = 1
 min = 5
 # In a cohort of more than 64 each site shares its secrets with some of the others only, on a graph
 # that is drawn anew in every round. A weak graph is drawn once in 2^80 rounds, as long as not more
-# than so many of a hundred sites of the roster collude with the coordinator. In private tasks so many
+# than so many of a hundred sites of the roster collude with the coordinator, which chooses who takes
+# part: a cohort of any size that would not withstand all of them is refused. In private tasks so many
 # of a hundred sites are not counted on to add their noise.
 sigma_min = 80
+# Only where this says true may sigma_min be less than 80, and never less than 40: for trying things out.
+accept_sigma_below_80 = false
 colluding_percent_min = 10
 
 [approvals]
@@ -451,6 +468,8 @@ mod tests {
         for (text, wanted) in [
             ("[cohort]\nmin = 2\n", "cohort.min"),
             ("\n[cohort]\nminimum = 5\n", "line 3"),
+            ("[cohort]\nsigma_min = 79\n", "accept_sigma_below_80 = true"),
+            ("[cohort]\naccept_sigma_below_80 = true\nsigma_min = 39\n", "sigma_min"),
             ("[tasks]\nclip_l2_max = nan\n", "clip_l2_max"),
             ("[tasks]\nclip_l2_max = -1.0\n", "clip_l2_max"),
             ("[tasks]\nkinds = [\"train\", \"steal\"]\n", "line 2"),
@@ -467,6 +486,13 @@ mod tests {
             let error = Policy::parse(text, "p").unwrap_err().to_string();
             assert!(error.contains(wanted), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_weaker_graph_is_accepted_in_words_only() {
+        let text = "[cohort]\naccept_sigma_below_80 = true\nsigma_min = 40\n";
+        assert_eq!(Policy::parse(text, "p").unwrap().cohort.sigma_min, 40);
+        assert_eq!(Policy::default().cohort.sigma_min, 80);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Figures {
     pub rows_clipped: Option<(u64, u64)>,
     /// What the task promises, where it is private.
     pub privacy: Option<Privacy>,
+    /// What one unit's contribution was clipped to in this round, in L2, where the task is private.
+    pub clip: Option<f64>,
     /// What was missing, clamped or dropped when the rows were prepared.
     pub imputation: Option<ImputationReport>,
 }
@@ -61,6 +63,11 @@ impl fmt::Display for SiteReport<'_> {
         }
         if let Some((drawn, clipped)) = self.figures.rows_clipped {
             write!(f, ", {drawn} drawn in secret, {clipped} of them clipped")?;
+        }
+        if let Some(clip) = self.figures.clip {
+            let rule = self.figures.privacy.and_then(|privacy| privacy.adaptive());
+            let kind = if rule.is_some() { "adaptive clip" } else { "clip" };
+            write!(f, ", {kind} {clip:.4}")?;
         }
         if let Some(loss) = self.figures.validation_loss {
             write!(f, ", validation loss here {loss:.4}")?;
@@ -98,4 +105,38 @@ fn write_imputation(f: &mut fmt::Formatter<'_>, report: &ImputationReport) -> fm
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use koinon_proto::task::{AdaptiveClip, Clip, PrivacyUnit};
+
+    use super::*;
+
+    fn line(clip: Option<Clip>) -> String {
+        let privacy = Privacy {
+            unit: PrivacyUnit::Site,
+            epsilon: 4.0,
+            delta: 1e-5,
+            sampling_rate: 1.0,
+            clip,
+            noise_multiplier: Some(3.0),
+            colluding: 6,
+            expected_rows: None,
+            retries: 0,
+        };
+        let figures = Figures { privacy: Some(privacy), clip: Some(0.25), ..Figures::default() };
+        let (task, session) = (Digest([1; 32]), Digest([2; 32]));
+        SiteReport { task, session, round: 3, kind: RoundKind::Train, figures: &figures }
+            .to_string()
+    }
+
+    #[test]
+    fn a_report_names_epsilon_delta_and_unit_and_the_rounds_clip() {
+        let text = line(None);
+        assert!(text.contains("at most epsilon 4 at delta 0.00001 of one site"), "{text}");
+        assert!(text.contains(", clip 0.2500"), "{text}");
+        let rule = AdaptiveClip { initial: 1.0, quantile: 0.5, rate: 0.2 };
+        assert!(line(Some(Clip::Adaptive(rule))).contains(", adaptive clip 0.2500"));
+    }
 }

@@ -75,6 +75,9 @@ pub struct Job {
     /// Seed of the secret draw of rows, for a step of record-level privacy: from the site's own
     /// entropy, never from a plan, and another one whenever the job is done again.
     pub draw: Option<Zeroizing<[u8; 32]>>,
+    /// What one unit's contribution is clipped to in this round, in L2, recomputed by the site; none in
+    /// a task without privacy.
+    pub clip: Option<f64>,
     /// What was left of the round's budget when the site was invited, for trainers that can hurry.
     pub budget_ms: Millis,
 }
@@ -129,8 +132,10 @@ pub trait Trainer {
     ///
     /// The same job must give the same contribution: after a crash between two steps of a session
     /// the participant asks for it again. A task with privacy ([`TaskManifest::privacy`]) sums nothing
-    /// but the update; for the unit record that is the negated sum of clipped gradients of rows drawn
-    /// with `draw`, and the guarantee rests on the trainer clipping every row.
+    /// but the update; for the unit record that is the negated sum of gradients, each clipped to `clip`,
+    /// of rows drawn with `draw`, and the guarantee rests on the trainer clipping every row. Where the
+    /// clip is adaptive the update is in units of it, and what was not clipped is counted beside it: see
+    /// [`Contribution::counted`].
     ///
     /// # Errors
     /// [`WorkError`]; the site reports its code and sits out the round.

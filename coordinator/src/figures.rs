@@ -9,7 +9,10 @@ use std::fmt;
 
 use koinon_aggregation::Sum;
 use koinon_model::metrics::evaluation::{EvaluationSums, evaluation_fields};
+use koinon_proto::task::Privacy;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::task::private::unclipped;
 
 /// Secure figures of one round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +26,9 @@ pub struct Figures {
     pub training_loss: Option<Figure>,
     /// Figures of the version the round started from; none without validation rows.
     pub validation: Option<Validation>,
+    /// The noised share of contributions that were not clipped, where the clip follows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unclipped: Option<Figure>,
 }
 
 /// How good a version is on all sites' validation rows.
@@ -40,7 +46,7 @@ pub struct Validation {
 impl Figures {
     /// Reads what an opened sum has of them; a round of statistics has none but its size.
     #[must_use]
-    pub fn read(sum: &Sum, bytes_up: u64) -> Self {
+    pub fn read(sum: &Sum, bytes_up: u64, privacy: Option<&Privacy>) -> Self {
         let vectors: Option<Vec<Vec<f64>>> =
             evaluation_fields().iter().map(|field| sum.field(field.name)).collect();
         let validation = vectors
@@ -56,6 +62,7 @@ impl Figures {
             bytes_up,
             training_loss: sum.mean("loss").and_then(|loss| loss.first().copied()).map(Figure),
             validation,
+            unclipped: unclipped(privacy, sum),
         }
     }
 }

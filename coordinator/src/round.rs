@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Rejection, codes};
 use crate::record::{Bytes, Change};
+use crate::task::private::Adapted;
 
 pub(crate) use live::Live;
 
@@ -90,6 +91,8 @@ pub(crate) struct Terms {
     pub(crate) roster: Digest,
     pub(crate) version: Option<Digest>,
     pub(crate) fitted: Option<Digest>,
+    /// The clip, where it moves from round to round.
+    pub(crate) adapted: Option<Adapted>,
     /// Who was invited.
     pub(crate) cohort: BTreeSet<SiteId>,
     /// Reports that the task wants at least.

@@ -172,6 +172,7 @@ impl State {
             roster: Digest(stated.roster),
             version: entry.version.filter(|_| !statistics),
             fitted: entry.fitted.filter(|_| !statistics),
+            adapted: entry.adapted().filter(|_| *kind == crate::round::Kind::Train),
             cohort: cohort.iter().cloned().collect(),
             quorum: usize::from(manifest.cohort.quorum),
             grace_ms: manifest.grace_ms,

@@ -12,7 +12,7 @@
 
 mod declines;
 pub(crate) mod material;
-mod private;
+pub(crate) mod private;
 pub(crate) mod view;
 
 use std::collections::BTreeSet;
@@ -185,6 +185,14 @@ impl Task {
             }
             _ => None,
         }
+    }
+
+    /// The clip of the next training round and what it follows from, where it moves from round to
+    /// round.
+    pub(crate) fn adapted(&self) -> Option<private::Adapted> {
+        let rule = self.manifest.privacy.as_ref()?.adaptive()?;
+        let opened = self.history.iter().filter_map(|ended| ended.figures.unclipped);
+        private::Adapted::after(&rule, opened.collect())
     }
 
     /// Whether fitted statistics of another task would save this one a round.

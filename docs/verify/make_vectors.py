@@ -7,7 +7,7 @@ Inputs come from a counter under SHA-256, so the file is the same every time.
 """
 import hashlib, json
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from verify_session import agree, combine, gf_mul, hkdf, labelled, public_of, stream, u16
+from verify_session import agree, combine, gf_mul, hkdf, labelled, public_of, stream, u16, update_digest
 
 counter = 0
 
@@ -56,6 +56,11 @@ def agreement():
             "sealed_7_to_2": sealed.hex()}
 
 
+def update(version, n):
+    packed = bytes(i % 251 for i in range(n))
+    return {"version": version, "bytes": n, "digest": update_digest(version, packed).hex()}
+
+
 def masks(bits):
     seed = data()
     return {"seed": seed.hex(), "bits": bits, "words": stream(seed, bits, 9)}
@@ -77,6 +82,7 @@ print(json.dumps({
     "bad_agreement": {key: flip(seeds[key]) for key in ("public", "nonce", "sealed_7_to_2", "participants")},
     "bad_publics": [bytes(32).hex(), (1).to_bytes(32, "little").hex(), ((1 << 255) - 20).to_bytes(32, "little").hex()],
     "hash": [{"label": "koinon/1/plan", "parts": [b"abc".hex(), b"".hex()], "digest": labelled("koinon/1/plan", b"abc").hex()}],
+    "update": [update(version, n) for version in (1, 2) for n in (0, 1, 1024, 1025, 100_000, 262_145)],
     "stream": streams,
     "bad_stream": [{**streams[1], "seed": flip(streams[1]["seed"])}],
 }, indent=1))

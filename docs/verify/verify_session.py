@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Opens a recorded Koinon session once more, from docs/protocol.md alone, and prints the sum.
 
-    python3 -m venv venv && venv/bin/pip install cryptography
+    python3 -m venv venv && venv/bin/pip install cryptography blake3
     venv/bin/python verify_session.py session.json
+
+BLAKE3 is for the masked updates in records of version 2; all others are read without it.
 
 Checks every signature, commitment and digest of the record, puts the secrets together from the
 revealed shares, takes the masks off, and compares with the recorded sum. Trusts nothing but the
@@ -13,6 +15,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+try:
+    from blake3 import blake3
+except ImportError:
+    blake3 = None
 
 class Bad(Exception): pass
 
@@ -32,6 +38,12 @@ def root(leaves):  # RFC 9162, section 2.1
         return hashlib.sha256(b"\x00" + leaves[0]).digest()
     split = 1 << (len(leaves) - 1).bit_length() - 1
     return hashlib.sha256(b"\x01" + root(leaves[:split]) + root(leaves[split:])).digest()
+
+def update_digest(version, packed):
+    if version == 1:
+        return labelled("koinon/1/update", packed)
+    check(blake3 is not None, "updates of version 2 need BLAKE3: pip install blake3")
+    return blake3(packed, derive_key_context="koinon/2/update").digest()
 
 def u16(number): return struct.pack("<H", number)
 
@@ -204,7 +216,7 @@ def verify(record):
     words = unpack(bytes.fromhex(record["masked_sum"]), bits, entries)
     if record["updates"]:
         updates = {int(i): bytes.fromhex(data) for i, data in record["updates"].items()}
-        check(all(labelled("koinon/1/update", updates[i]) == reports[i]["update"] for i in survivors),
+        check(all(update_digest(v, updates[i]) == reports[i]["update"] for i in survivors),
               "digest of an update")
         columns = zip(*(unpack(updates[i], bits, entries) for i in survivors))
         check(words == [sum(column) % (1 << bits) for column in columns], "sum of the masked updates")

@@ -45,6 +45,9 @@ pub struct FieldChoice {
     /// Whether the sum is noised: then it holds the update and nothing else, since every opened entry
     /// is noised and accounted, or not collected.
     pub private: bool,
+    /// Fractional bits of the count of contributions that were not clipped, beside a private update
+    /// whose clip follows them; none where nothing is counted.
+    pub count_frac_bits: Option<i8>,
 }
 
 /// A named run of entries and how it is encoded.
@@ -73,7 +76,8 @@ pub struct Contribution {
 /// The fields of a round after the weight, in order.
 ///
 /// - train: `update` (one entry per parameter, weighted), and unless the task is private `loss` (mean
-///   training loss, weighted), then the validation figures of the version received;
+///   training loss, weighted), then the validation figures of the version received; if it is private
+///   and its clip adaptive, [`UNCLIPPED`] (one entry);
 /// - evaluate: the validation figures, as [`evaluation_fields`] lists them;
 /// - statistics: as [`stat_fields`] lists them.
 #[must_use]
@@ -99,7 +103,8 @@ pub fn fields(
                 weighted: true,
             };
             if choice.private {
-                return vec![update];
+                let count = choice.count_frac_bits.map(|bits| count_field(choice, bits));
+                return std::iter::once(update).chain(count).collect();
             }
             let loss = FieldSpec {
                 name: "loss".to_owned(),
@@ -132,6 +137,22 @@ impl Contribution {
         Self { weight: 1, values: vec![update] }
     }
 
+    /// What a site contributes to a private step whose clip follows the contributions: the update in
+    /// units of `clip`, and how many of its units were and were not clipped, seen from the quantile
+    /// that should not be: 1 - quantile for each that was not, -quantile for each that was.
+    #[must_use]
+    pub fn counted(update: Vec<f64>, clip: f64, count: f64) -> Self {
+        let update = update.into_iter().map(|value| value / clip).collect();
+        Self { weight: 1, values: vec![update, vec![count]] }
+    }
+
+    /// What a site without rows, or whose work failed, contributes to a private step with these
+    /// fields.
+    #[must_use]
+    pub fn nothing(lengths: impl Iterator<Item = usize>) -> Self {
+        Self { weight: 1, values: lengths.map(|len| vec![0.0; len]).collect() }
+    }
+
     /// What a site contributes to an evaluation. The weight is its validation rows, at least 1.
     #[must_use]
     pub fn evaluate(rows: u32, validation: &EvaluationSums) -> Self {
@@ -153,6 +174,14 @@ impl Contribution {
                 values.len() == field.len && values.iter().all(|value| value.is_finite())
             })
     }
+}
+
+/// The count beside a private update: whole numbers as large as cost no word of the update a bit.
+/// More than that is cut off, which makes the clip slower and tells no more of anybody.
+fn count_field(choice: &FieldChoice, frac_bits: i8) -> FieldSpec {
+    let room = f64::from(choice.frac_bits.saturating_sub(frac_bits)).exp2();
+    let bound = choice.update_bound * room;
+    FieldSpec { name: UNCLIPPED.to_owned(), len: 1, bound, frac_bits, weighted: false }
 }
 
 /// Sums over rows are not weighted: they already count their rows. Counts are whole numbers.
@@ -177,6 +206,8 @@ fn loss_frac_bits(choice: &FieldChoice) -> i8 {
         .unwrap_or(LOSS_FRAC_BITS_MIN)
 }
 
+/// Name of the field that counts what was not clipped.
+pub const UNCLIPPED: &str = "unclipped";
 /// Rounding of 2^-20 a site is far below what a variance feels.
 const STATISTICS_FRAC_BITS: i8 = 20;
 /// A mean loss to four digits, whatever the update's scale.
@@ -189,7 +220,8 @@ mod tests {
     use crate::features::tests::{TINY, tiny_rows};
 
     fn choice() -> FieldChoice {
-        FieldChoice { update_bound: 1.0, frac_bits: 16, rows_max: 128, private: false }
+        let (private, count_frac_bits) = (false, None);
+        FieldChoice { update_bound: 1.0, frac_bits: 16, rows_max: 128, private, count_frac_bits }
     }
 
     #[test]
@@ -203,6 +235,20 @@ mod tests {
         );
         let contribution = Contribution::private(vec![0.5; 7]);
         assert!(contribution.fits(&fields) && contribution.weight == 1);
+    }
+
+    #[test]
+    fn a_count_stands_beside_a_private_update_and_costs_no_bit() {
+        let plan = FeaturePlan::from_toml(TINY).unwrap();
+        let choice = FieldChoice { private: true, count_frac_bits: Some(14), ..choice() };
+        let fields = fields(RoundKind::Train, 7, &plan, &choice);
+        let count = &fields[1];
+        assert_eq!((count.name.as_str(), count.len, count.bound), (UNCLIPPED, 1, 4.0));
+        assert!(!count.weighted && count.frac_bits == 14);
+        let counted = Contribution::counted(vec![0.5; 7], 0.25, -1.5);
+        assert!(counted.fits(&fields) && counted.weight == 1);
+        assert_eq!((counted.values[0][0], counted.values[1][0]), (2.0, -1.5));
+        assert!(Contribution::nothing(fields.iter().map(|field| field.len)).fits(&fields));
     }
 
     #[test]

@@ -13,7 +13,8 @@ const SESSION_DOMAIN: &str = "koinon/v1/session";
 
 /// The context of a session: SHA-256 over the domain, the task manifest's digest, the round's kind
 /// and number, the version's digest (empty for statistics) and the fitted statistics' digest (empty
-/// where none are needed), each part with its length.
+/// where none are needed), each part with its length; and where the clip of a private task moves from
+/// round to round, the bits of this round's, so that all sites of a sum clip alike.
 #[must_use]
 pub fn context(
     task: &Digest,
@@ -21,14 +22,18 @@ pub fn context(
     round: u32,
     version: Option<&Digest>,
     fitted: Option<&Digest>,
+    clip: Option<f64>,
 ) -> [u8; 32] {
     let bytes = Canonical::new(CONTEXT_DOMAIN)
         .bytes(task.as_bytes())
         .bytes(&(kind as i32).to_le_bytes())
         .bytes(&round.to_le_bytes())
         .bytes(version.map_or(&[], |digest| digest.as_bytes().as_slice()))
-        .bytes(fitted.map_or(&[], |digest| digest.as_bytes().as_slice()))
-        .finish();
+        .bytes(fitted.map_or(&[], |digest| digest.as_bytes().as_slice()));
+    let bytes = match clip {
+        Some(clip) => bytes.bytes(&clip.to_le_bytes()).finish(),
+        None => bytes.finish(),
+    };
     Digest::of(&bytes).0
 }
 
@@ -57,10 +62,10 @@ mod tests {
     #[test]
     fn the_known_answers() {
         let [task, version, fitted] = digests();
-        let train = context(&task, RoundKind::Train, 7, Some(&version), Some(&fitted));
+        let train = context(&task, RoundKind::Train, 7, Some(&version), Some(&fitted), None);
         let known = "69238d4a8a963b33802575a6df4a6794007b7f41aa77647b67c7035169a9234b";
         assert_eq!(Digest(train).to_string(), known);
-        let statistics = context(&task, RoundKind::Statistics, 0, None, None);
+        let statistics = context(&task, RoundKind::Statistics, 0, None, None, None);
         let known = "a93d2d245a333399aa7623f9aee0b1ff806c7db7b7ea7ee1ac07092c4dd66d40";
         assert_eq!(Digest(statistics).to_string(), known);
         let known = "63e5a5e5de777cda3a865a7f3d7c5a8fe84a174c60826d530f2265e06e06b43c";
@@ -72,13 +77,13 @@ mod tests {
         let [task, version, fitted] = digests();
         let train = RoundKind::Train;
         let all = [
-            context(&task, train, 7, Some(&version), Some(&fitted)),
-            context(&version, train, 7, Some(&version), Some(&fitted)),
-            context(&task, RoundKind::Evaluate, 7, Some(&version), Some(&fitted)),
-            context(&task, train, 8, Some(&version), Some(&fitted)),
-            context(&task, train, 7, Some(&fitted), Some(&fitted)),
-            context(&task, train, 7, Some(&version), None),
-            context(&task, train, 7, None, Some(&version)),
+            context(&task, train, 7, Some(&version), Some(&fitted), None),
+            context(&version, train, 7, Some(&version), Some(&fitted), None),
+            context(&task, RoundKind::Evaluate, 7, Some(&version), Some(&fitted), None),
+            context(&task, train, 8, Some(&version), Some(&fitted), None),
+            context(&task, train, 7, Some(&fitted), Some(&fitted), None),
+            context(&task, train, 7, Some(&version), None, None),
+            context(&task, train, 7, None, Some(&version), None),
             session_id(&task, 7, 1, &[0; 32]).0,
             session_id(&task, 1, 7, &[0; 32]).0,
             session_id(&task, 7, 1, &[1; 32]).0,

@@ -24,6 +24,7 @@ impl Trainer for Arithmetic {
             frac_bits: encoding.frac_bits,
             rows_max: encoding.rows_max,
             private: job.manifest.privacy.is_some(),
+            count_frac_bits: job.manifest.count_frac_bits(),
         };
         let n_params = job.spec.as_ref().map_or(0, |spec| spec.layout().len());
         let mut rng = SeedTree::new(job.seed).stream("arithmetic");

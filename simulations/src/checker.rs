@@ -52,6 +52,8 @@ pub(crate) struct Checker {
     open: Option<SessionId>,
     /// The version that the next round starts from.
     version: Option<Digest>,
+    /// The shares of unclipped contributions that were opened, where the clip follows them.
+    unclipped: Vec<f64>,
     submitted: bool,
     last_record_ms: Millis,
     /// The plan each site was given for a session: a liar may give different ones.
@@ -101,6 +103,7 @@ impl Checker {
             rounds: BTreeMap::new(),
             open: None,
             version: None,
+            unclipped: Vec::new(),
             submitted: false,
             last_record_ms: setup.start_ms,
             plans: BTreeMap::new(),

@@ -5,7 +5,7 @@
 //! and the trace where it wants them. Start at [`Report`].
 
 use crate::baselines::Scores;
-use koinon_proto::Millis;
+use koinon_proto::{Millis, wire};
 use serde_json::{Map, Value, json};
 use std::fmt;
 
@@ -24,6 +24,8 @@ pub struct Report {
     pub rounds: Vec<RoundRow>,
     /// What must never happen and did.
     pub violations: Vec<Violation>,
+    /// What the coordinator's status says of the task's privacy.
+    pub privacy: Option<wire::Privacy>,
     /// Scores on the union of test rows, where the scenario asks for them.
     pub scores: Option<Scores>,
     /// What happened, counted.
@@ -155,6 +157,13 @@ impl Report {
             },
             "violations": self.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
+        if let Some(wire::Privacy { unit, epsilon, delta, clips, unclipped }) = &self.privacy {
+            object["privacy"] = json!({ "unit": unit, "epsilon": epsilon, "delta": delta });
+            if !clips.is_empty() {
+                object["privacy"]["clips"] = json!(clips);
+                object["privacy"]["unclipped"] = json!(unclipped);
+            }
+        }
         if let (Some(scores), Some(object)) = (&self.scores, object.as_object_mut()) {
             object.extend(scores.json());
         }
@@ -233,6 +242,7 @@ mod tests {
                 bytes_up: 30,
             }],
             violations: Vec::new(),
+            privacy: None,
             scores: Some(Scores {
                 federated: figure(federated),
                 pooled: figure(0.9),

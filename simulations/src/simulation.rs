@@ -68,6 +68,7 @@ impl Simulation {
             state: if status.state.is_empty() { "down".into() } else { status.state.clone() },
             reason: status.reason.clone(),
             rounds: status.history.iter().map(|round| row(round, world.start_ms())).collect(),
+            privacy: status.privacy.clone(),
             scores,
             counts: world.checker.counts.clone(),
             virtual_ms: world.elapsed(),

@@ -23,8 +23,9 @@ use crate::scenario::SiteSettings;
 use crate::site::Site;
 use koinon_client::participant::PhaseName;
 use koinon_coordinator::event::{Answer, codes};
-use koinon_proto::{Digest, Millis, SessionId, wire};
+use koinon_proto::{Digest, Millis, SessionId, SiteId, wire};
 use rand_chacha::ChaCha20Rng;
+use std::collections::BTreeMap;
 
 /// Everything of one run.
 pub(crate) struct World {
@@ -33,6 +34,8 @@ pub(crate) struct World {
     pub(crate) faults: FaultPlan,
     pub(crate) hub: Hub,
     pub(crate) sites: Vec<Site>,
+    /// Where each of the sites is among them.
+    places: BTreeMap<SiteId, usize>,
     pub(crate) checker: Checker,
     site_liars: Vec<Option<SiteLiar>>,
     hub_liar: Option<CoordinatorLiar>,

@@ -225,3 +225,18 @@ fn the_committed_tables_fit_their_scenarios() {
         Simulation::new(&scenario, 0).unwrap();
     }
 }
+
+/// More sites than may all share with all: graphs, committees, notices with proofs.
+#[test]
+fn faults_above_sixty_four_sites_break_no_rule() {
+    let reports = run_many(&scenario("faults-large.toml", &[]), 0..2, 2, assert_clean).unwrap();
+    assert!(reports.iter().all(|r| r.counts.site_crashes > 3 && r.state == "done"));
+    let seeds = SEEDS_OF_BUGS_LARGE.iter().flat_map(|&seed| {
+        run_many(&scenario("faults-large.toml", &[]), seed..seed + 1, 1, assert_clean).unwrap()
+    });
+    assert_eq!(seeds.count(), SEEDS_OF_BUGS_LARGE.len());
+}
+
+/// 4: a site outside the committee, which agrees to survivors in silence, was cut off until the round
+/// was over; it had nothing to say again, and never heard of the end.
+const SEEDS_OF_BUGS_LARGE: &[u64] = &[4];

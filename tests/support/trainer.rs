@@ -78,6 +78,7 @@ impl Trainer for Steady {
             frac_bits: encoding.frac_bits,
             rows_max: encoding.rows_max,
             private: job.manifest.privacy.is_some(),
+            count_frac_bits: job.manifest.count_frac_bits(),
         };
         let parameters = job.spec.as_ref().map_or(0, |spec| spec.layout().trainable());
         let fields = fields(job.kind, parameters, &job.features, &choice);

@@ -81,15 +81,14 @@ impl Advertised {
         rng: &mut dyn CryptoRng,
     ) -> Result<(Shared, Shares), Rejection> {
         let session = admit(self.plan, notice, &self.bundle, members, floor)?;
-        let channels = session
-            .seat
-            .peers()
-            .filter(|(_, peer)| *peer != session.seat.me)
-            .map(|(_, peer)| {
-                let bad = || Rejection::BadKey { site: session.participants.name(peer) };
-                agree::agree(&self.channel, &session.keys(peer).channel).ok_or_else(bad)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let peers = session.seat.peers().map(|(_, peer)| peer);
+        let others: Vec<usize> = peers.filter(|peer| *peer != session.seat.me).collect();
+        let pairs: Vec<_> =
+            others.iter().map(|&peer| (&self.channel, &session.keys(peer).channel)).collect();
+        let channels = others.iter().zip(agree::agree_all(&pairs)).map(|(&peer, channel)| {
+            channel.ok_or_else(|| Rejection::BadKey { site: session.participants.name(peer) })
+        });
+        let channels = channels.collect::<Result<Vec<_>, _>>()?;
         let secret = Secret::random(rng);
         let deal = Deal { session: &session, channels: &channels, mask: &self.mask };
         let (own, shares) = deal.out(&secret, signer, rng);

@@ -11,14 +11,14 @@ use crate::hash::Digest;
 use crate::indices::Indices;
 use crate::message::Agreed;
 use crate::message::opening::Opening;
-use crate::message::report::{MaskedUpdate, Report, update_hasher};
+use crate::message::report::{MaskedUpdate, Report, UpdateHasher};
 use crate::ring::pack;
 use crate::secret::Secret;
 use crate::signer::Signer;
 use crate::stream::{Seed, Sign, Streams};
 use crate::topology::Version;
 use crate::update::Encoded;
-use crate::words::Words;
+use crate::words::{PIECE_ENTRIES, Words};
 
 /// A site that holds the others' shares and all keys for its masks.
 pub struct Keyed {
@@ -75,7 +75,7 @@ impl Keyed {
         }
         let streams = Streams::new(&self.seeds()?);
         let (entries, bits) = (plan.entries(), plan.bits());
-        let mut hasher = update_hasher();
+        let mut hasher = UpdateHasher::new(self.agreed.version);
         let mut words = Words::zero(entries.min(PIECE_ENTRIES), bits);
         let mut packed = Vec::new();
         for first in (0..entries).step_by(PIECE_ENTRIES) {
@@ -102,12 +102,12 @@ impl Keyed {
         let own = [&self.dealing];
         let bound = self.bound(participants, &own);
         seeds.push((agree::self_seed(&self.secret, bound, me), Sign::Plus));
-        for (at, dealing) in self.dealers.iter().zip(&self.dealings) {
-            let peer = usize::from(session.seat.peers[at]);
-            if peer == me {
-                continue;
-            }
-            let shared = agree::agree(&self.mask, &session.keys(peer).mask)
+        let peers = self.dealers.iter().map(|at| usize::from(session.seat.peers[at]));
+        let others: Vec<_> = peers.zip(&self.dealings).filter(|(peer, _)| *peer != me).collect();
+        let pairs: Vec<_> =
+            others.iter().map(|(peer, _)| (&self.mask, &session.keys(*peer).mask)).collect();
+        for ((peer, dealing), shared) in others.into_iter().zip(agree::agree_all(&pairs)) {
+            let shared = shared
                 .ok_or_else(|| Rejection::BadKey { site: session.participants.name(peer) })?;
             let ends = if me < peer { [&self.dealing, dealing] } else { [dealing, &self.dealing] };
             let bound = self.bound(participants, &ends);
@@ -154,10 +154,6 @@ impl Keyed {
         Ok(Self { session, mask, secret, dealing, agreed, dealers, dealings, held })
     }
 }
-
-/// Entries that are masked at a time: a multiple of 16, as masks want, and of 8, as packing wants;
-/// they fit into a core's second cache.
-const PIECE_ENTRIES: usize = 1 << 16;
 
 /// The lower index adds the mask of a pair, the higher one subtracts it.
 pub(crate) fn pair_sign(me: usize, other: usize) -> Sign {

@@ -25,7 +25,8 @@ pub(crate) fn dot(a: &[Element], b: &[Element]) -> Option<Element> {
     is_wanted().then(|| cpu::dot(a, b))?
 }
 
-fn is_wanted() -> bool {
+/// Whether the CPU may be asked.
+pub(super) fn is_wanted() -> bool {
     let forced = Kernel::ALL.get(usize::from(FORCED.load(Ordering::Relaxed)));
     forced != Some(&Kernel::Portable)
 }

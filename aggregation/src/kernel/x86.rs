@@ -136,6 +136,7 @@ macro_rules! vector_kernel {
 
 mod aesni;
 pub(super) mod carryless;
+pub(super) mod ifma;
 mod vaes256;
 mod vaes512;
 

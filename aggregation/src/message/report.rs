@@ -4,7 +4,7 @@ use super::{Agreed, Kind, Signature};
 use crate::codec::{CodecError, Reader};
 use crate::hash::{Digest, Hasher};
 use crate::signer::{Claim, Signer};
-use crate::topology::narrow;
+use crate::topology::{Version, narrow};
 
 /// Binds a site to the packed bytes of its masked update.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct MaskedUpdate {
 }
 
 impl Report {
-    /// The report of an update whose [`update_digest`] is given.
+    /// The report of an update whose digest is given: what an [`UpdateHasher`] finds.
     pub(crate) fn new(agreed: Agreed, index: usize, update: Digest, signer: &dyn Signer) -> Self {
         let mut report = Self { agreed, index: narrow(index), update, signature: [0; 64] };
         report.signature = Kind::Report.sign(agreed.version, &report.body(), signer);
@@ -39,10 +39,19 @@ impl Report {
         self.index
     }
 
-    /// The digest of the packed bytes, see [`update_digest`].
+    /// The digest of the packed bytes, see [`Report::digest_of`].
     #[must_use]
     pub fn update(&self) -> &Digest {
         &self.update
+    }
+
+    /// The digest of packed bytes, as a report of this one's version binds a site to them: SHA-256 in
+    /// version 1, BLAKE3 in version 2.
+    #[must_use]
+    pub fn digest_of(&self, packed: &[u8]) -> Digest {
+        let mut hasher = UpdateHasher::new(self.agreed.version);
+        hasher.update(packed);
+        hasher.finish()
     }
 
     pub(crate) fn claim(&self, identity: &[u8; 32]) -> Claim {
@@ -78,15 +87,38 @@ impl Report {
     }
 }
 
-/// The digest of a masked update's packed bytes that a report binds its site to.
-#[must_use]
-pub fn update_digest(packed: &[u8]) -> Digest {
-    let mut hasher = update_hasher();
-    hasher.update(packed);
-    hasher.finish()
+/// Digests the packed bytes of a masked update, which may come one piece after the other.
+pub(crate) enum UpdateHasher {
+    /// Version 1: a labelled SHA-256.
+    Sha256(Hasher),
+    /// Version 2: BLAKE3, several times as fast; the label is the context string of its mode for
+    /// deriving keys, so no other use of BLAKE3 gives these digests.
+    Blake3(Box<blake3::Hasher>),
 }
 
-/// [`update_digest`] for packed bytes that come one after the other.
-pub(crate) fn update_hasher() -> Hasher {
-    Hasher::new("koinon/1/update")
+impl UpdateHasher {
+    pub(crate) fn new(version: Version) -> Self {
+        match version {
+            Version::Complete => Self::Sha256(Hasher::new("koinon/1/update")),
+            Version::Sparse => {
+                Self::Blake3(Box::new(blake3::Hasher::new_derive_key("koinon/2/update")))
+            }
+        }
+    }
+
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(piece),
+            Self::Blake3(hasher) => {
+                hasher.update(piece);
+            }
+        }
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        match self {
+            Self::Sha256(hasher) => hasher.finish(),
+            Self::Blake3(hasher) => hasher.finalize().into(),
+        }
+    }
 }

@@ -178,11 +178,12 @@ impl Shares {
         Self { dealing, leaves, sealed: terms.sealed }
     }
 
-    /// Whether the dealer signed this, all that is sealed and all leaves included.
-    pub(crate) fn is_signed_by(&self, identity: &[u8; 32]) -> bool {
+    /// Whether the dealer signed this, all that is sealed and all leaves included, of which `tree` is
+    /// [`Shares::tree`].
+    pub(crate) fn is_signed_by(&self, identity: &[u8; 32], tree: Option<&Tree>) -> bool {
         let leaves = match &self.dealing.commitments {
             Commitments::Listed(_) => true,
-            Commitments::Tree { root, .. } => tree(&self.leaves).root() == *root,
+            Commitments::Tree { root, .. } => tree.is_some_and(|tree| tree.root() == *root),
         };
         let version = self.dealing.agreed.version;
         leaves
@@ -265,8 +266,10 @@ impl Delivery {
     /// The canonical bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer::with_capacity(0);
-        out.bytes(&self.dealing.to_bytes()).bytes(&self.sealed);
+        let dealing = self.dealing.to_bytes();
+        let capacity = dealing.len() + self.sealed.len() + 1 + 32 * self.path.len();
+        let mut out = Writer::with_capacity(capacity);
+        out.bytes(&dealing).bytes(&self.sealed);
         if self.dealing.agreed.version == Version::Sparse {
             out.u8(u8::try_from(self.path.len()).expect("paths are short"));
             out.bytes(self.path.as_flattened());

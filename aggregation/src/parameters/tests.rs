@@ -164,6 +164,40 @@ fn impossible_parameters_are_refused_by_name() {
     assert!(refused.to_string().contains("1000 sites"), "{refused}");
 }
 
+/// A coordinator may ask for more work than is needed, but not for far more; what is planned here is
+/// never refused.
+#[test]
+fn far_too_many_neighbours_are_refused_and_planned_ones_never() {
+    let assumptions = assume(10, 10, 80);
+    let largest = sparse(16_384, &assumptions).unwrap();
+    for (n, found) in [(1_000, sparse(1_000, &assumptions).unwrap()), (16_384, largest)] {
+        let with = |degree: u16| {
+            let threshold = degree / 4 * 3;
+            check(&Sparse { degree, threshold, ..found }, n)
+        };
+        assert_eq!(with(2 * largest.degree), Ok(()), "{n}");
+        for wasteful in [5 * largest.degree, 5 * largest.degree + 100] {
+            let refused = with(wasteful & !1).unwrap_err();
+            assert!(refused.to_string().contains("what is needed"), "{n}: {refused}");
+        }
+    }
+    // Assumptions that nothing satisfies permit no more either.
+    let hopeless = Sparse { degree: 2_050, threshold: 2_050, ..largest };
+    let hopeless = Sparse { assumptions: assume(50, 50, 128), ..hopeless };
+    assert_eq!(check(&hopeless, 16_384).unwrap_err().code(), "parameter_out_of_range");
+    for (colluding, lost) in [(1, 1), (5, 5), (1, 30), (10, 10), (10, 30), (20, 10), (30, 5)] {
+        for sizes in [65..=65, 70..=100, 300..=330, 990..=1_000, 9_990..=10_000, 500..=2_000] {
+            for sigma in [40, 80] {
+                let assumptions = assume(colluding, lost, sigma);
+                let Ok(found) = sparse_between(sizes.clone(), &assumptions) else { continue };
+                for n in [*sizes.start(), *sizes.end()] {
+                    assert_eq!(check(&found, n), Ok(()), "{n}: {found:?}");
+                }
+            }
+        }
+    }
+}
+
 /// Another way to the same numbers: logarithms of factorials, as the formulas are usually written.
 #[test]
 fn the_tails_agree_with_logarithms_of_factorials() {

@@ -26,6 +26,20 @@ pub struct Mechanism {
 }
 
 impl Mechanism {
+    /// The mechanism of these numbers, in the order of the fields: sampling rate, noise multiplier and
+    /// clip are the three together.
+    #[must_use]
+    pub fn new(
+        whole_site: bool,
+        [sampling_rate, noise_multiplier, clip]: [f64; 3],
+        frac_bits: i8,
+        dimension: u64,
+        sites_honest: u32,
+    ) -> Self {
+        let unit = if whole_site { Unit::Site } else { Unit::Record };
+        Self { unit, sampling_rate, noise_multiplier, clip, frac_bits, dimension, sites_honest }
+    }
+
     /// One round, as the accountant sees it.
     #[must_use]
     pub fn step(&self) -> Step {

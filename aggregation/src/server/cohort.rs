@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::client::{check_different, sparse_participants};
 use crate::error::Rejection;
+use crate::hash::Digest;
 use crate::indices::Indices;
 use crate::merkle::Tree;
 use crate::message::Agreed;
 use crate::message::bundle::Bundle;
 use crate::message::notice::{Notice, Rest};
-use crate::participants::{Participant, Participants, participant_leaf};
+use crate::participants::{Participant, Participants};
 use crate::plan::SessionPlan;
 use crate::planted::{Weakness, weak};
 use crate::topology::{Rules, Scheme, Version, arc_min};
@@ -25,7 +26,14 @@ pub(super) struct Cohort {
     holders: Vec<Vec<u16>>,
     arc_min: usize,
     /// What notices of version 2 are made of.
-    listed: Option<(Arc<Vec<String>>, Tree)>,
+    listed: Option<Listed>,
+}
+
+struct Listed {
+    names: Arc<Vec<String>>,
+    /// Of the tree over the participants.
+    leaves: Vec<Digest>,
+    tree: Tree,
 }
 
 impl Cohort {
@@ -44,12 +52,13 @@ impl Cohort {
         let (participants, listed) = match plan.version() {
             Version::Complete => (Participants::complete(&plan_digest, sites), None),
             Version::Sparse => {
-                let mut tree = None;
-                let digest = sparse_participants(&plan_digest, &sites, |leaves| {
-                    tree.insert(Tree::new(n, |index| leaves[index])).root()
-                });
                 let names = Arc::new(sites.iter().map(|site| site.name.clone()).collect());
-                (Participants::all(digest, sites), tree.map(|tree| (names, tree)))
+                let mut listed = None;
+                let digest = sparse_participants(&plan_digest, &sites, |leaves| {
+                    let (leaves, tree) = (leaves.to_vec(), Tree::new(n, |index| leaves[index]));
+                    listed.insert(Listed { names, leaves, tree }).tree.root()
+                });
+                (Participants::all(digest, sites), listed)
             }
         };
         let scheme = Scheme::new(&plan.topology, participants.digest(), n)?;
@@ -89,18 +98,14 @@ impl Cohort {
 
     /// What this participant is told.
     pub(super) fn notice(&self, index: usize) -> Notice {
-        let Some((names, tree)) = &self.listed else {
+        let Some(Listed { names, leaves, tree }) = &self.listed else {
             return Notice::from(self.bundles.clone());
         };
         let mut shown: Vec<usize> =
             self.holders[index].iter().map(|&peer| usize::from(peer)).chain([index]).collect();
         shown.sort_unstable();
-        let leaf = |index: usize| {
-            let Participant { name, identity, .. } = self.get(index);
-            participant_leaf(name, identity, &self.bundles[index].keys)
-        };
         let bundles = shown.iter().map(|&index| self.bundles[index].clone()).collect();
-        let paths = shown.iter().map(|&index| tree.path(index, leaf)).collect();
+        let paths = shown.iter().map(|&index| tree.path(index, |index| leaves[index])).collect();
         Notice { bundles, rest: Some(Rest { names: names.clone(), paths }) }
     }
 }

@@ -15,7 +15,7 @@ use crate::error::OpenError;
 use crate::hash::Digest;
 use crate::message::opening::commit_secret;
 use crate::planted::{Weakness, weak};
-use crate::ring::{pack, unwrap};
+use crate::ring::{add_packed, pack, unwrap};
 use crate::secret::Secret;
 use crate::shamir::Combiner;
 use crate::stream::{Seed, Sign, add_streams};
@@ -38,12 +38,18 @@ impl ServerSession {
         }
         let bits = self.plan.encoding.bits();
         let seeds = self.masks()?;
-        let mut words = self.words.duplicate();
-        add_streams(&mut words, 0, &seeds);
-        let values = words.iter().map(|word| unwrap(word, bits)).collect();
-        let sum = Sum::new(&self.plan.encoding, self.survivors.len(), values)
-            .map_err(|(field, entry)| OpenError::OutOfRange { field, entry })?;
-        let transcript = self.transcript(sum.clone()).ok_or(OpenError::OutOfTurn)?;
+        // The record's form of the masked sum is the copy to go back to.
+        let mut masked_sum = Vec::new();
+        pack(&self.words, bits, &mut masked_sum);
+        add_streams(&mut self.words, 0, &seeds);
+        let values = self.words.iter().map(|word| unwrap(word, bits)).collect();
+        let sum = Sum::new(&self.plan.encoding, self.survivors.len(), values);
+        let sum = sum.map_err(|(field, entry)| {
+            self.words = Words::zero(self.words.len(), bits);
+            add_packed(&mut self.words, 0, &masked_sum, bits).expect("it was packed just now");
+            OpenError::OutOfRange { field, entry }
+        })?;
+        let transcript = self.transcript(masked_sum, sum.clone()).ok_or(OpenError::OutOfTurn)?;
         Ok((sum, transcript))
     }
 
@@ -97,7 +103,7 @@ impl ServerSession {
     }
 
     /// The dealer's secret from the first good shares. The combiner is kept from one dealer to the
-    /// next: where nobody is lost, the holders at the same places reveal for all of them.
+    /// next: the holders at the same places often reveal for both, or all but one of them.
     fn reconstruct(
         &self,
         cohort: &Cohort,
@@ -120,8 +126,11 @@ impl ServerSession {
         let shares: Vec<Secret<32>> =
             places.iter().map(share).collect::<Option<_>>().ok_or_else(too_few)?;
         let combiner = match combiner {
-            Some(known) if known.indices() == places => known,
-            stale => stale.insert(Combiner::new(&places)),
+            Some(known) => {
+                known.adapt(&places);
+                known
+            }
+            none => none.insert(Combiner::new(&places)),
         };
         Ok(combiner.combine(&shares.iter().collect::<Vec<_>>()))
     }
@@ -157,9 +166,13 @@ impl ServerSession {
         if !own && !weak(Weakness::UncheckedShare) {
             return Err(false_dealer());
         }
-        for survivor in self.partners(cohort, dealer) {
-            let public = &cohort.bundles[survivor].keys.mask;
-            let shared = agree::agree(secret, public).ok_or_else(false_dealer)?;
+        let partners: Vec<usize> = self.partners(cohort, dealer).collect();
+        let pairs: Vec<_> = partners
+            .iter()
+            .map(|&survivor| (secret, &cohort.bundles[survivor].keys.mask))
+            .collect();
+        for (survivor, shared) in partners.into_iter().zip(agree::agree_all(&pairs)) {
+            let shared = shared.ok_or_else(false_dealer)?;
             let (low, high) = (dealer.min(survivor), dealer.max(survivor));
             let ends = [&self.shares[&low].digest, &self.shares[&high].digest];
             let bound = self.bound(cohort, &ends);
@@ -176,10 +189,8 @@ impl ServerSession {
         }
     }
 
-    fn transcript(&mut self, sum: Sum) -> Option<Transcript> {
+    fn transcript(&mut self, masked_sum: Vec<u8>, sum: Sum) -> Option<Transcript> {
         let cohort = self.cohort.take()?;
-        let mut masked_sum = Vec::new();
-        pack(&self.words, self.plan.encoding.bits(), &mut masked_sum);
         self.words = Words::zero(0, self.plan.encoding.bits());
         self.good = Vec::new();
         self.step = Step::Opened;
@@ -207,11 +218,13 @@ mod tests {
     use super::*;
     use crate::client::advertise;
     use crate::encode::{EncodingPlan, Field, UPDATE};
+    use crate::message::report::Report;
     use crate::plan::SessionPlan;
-    use crate::ring::{add_packed, modulus_mask};
+    use crate::ring::modulus_mask;
     use crate::signer::Signer;
     use crate::topology::Topology;
     use crate::update::{Clipped, Encoded};
+    use crate::words::PIECE_ENTRIES;
 
     const N: usize = 5;
     const ENTRIES: usize = 20_000;
@@ -283,6 +296,33 @@ mod tests {
             server.add_reveal(state.reveal(&signatures, key).unwrap().1).unwrap();
         }
         (server, believed)
+    }
+
+    #[test]
+    fn bytes_that_are_not_the_reported_ones_leave_the_sum_as_it_was() {
+        let mut plan = plan();
+        let mut update = plan.encoding.fields()[1].clone();
+        update.len = PIECE_ENTRIES + 100;
+        plan.encoding = EncodingPlan::new(vec![update], None, 5, 1).unwrap();
+        let bits = plan.encoding.bits();
+        let mut server = ServerSession::new(plan).unwrap();
+        let mut words = Words::zero(PIECE_ENTRIES + 101, bits);
+        (0..words.len()).for_each(|entry| words.set(entry, 7 * entry as u64));
+        let mut packed = Vec::new();
+        pack(&words, bits, &mut packed);
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let unsigned = Report::new(server.agreed, 0, [0; 32], &key);
+        let digest = unsigned.digest_of(&packed);
+        let report = Report::new(server.agreed, 0, digest, &key);
+        assert!(!server.add_words(&unsigned, &packed));
+        assert!(!server.add_words(&report, &packed[1..]));
+        let mut garbled = packed.clone();
+        *garbled.last_mut().unwrap() ^= 1;
+        assert!(!server.add_words(&report, &garbled));
+        assert!(server.words.iter().all(|word| unwrap(word, bits) == 0));
+        assert!(server.add_words(&report, &packed));
+        let mask = modulus_mask(bits);
+        assert!(server.words.iter().zip(words.iter()).all(|(sum, word)| (sum ^ word) & mask == 0));
     }
 
     #[test]

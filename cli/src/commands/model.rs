@@ -311,3 +311,29 @@ fn verify(path: &Path) -> anyhow::Result<()> {
     say("good: every part is what its digest names, and the parts fit one another");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_names_epsilon_delta_and_unit_and_the_clips_way() {
+        let privacy = wire::Privacy {
+            unit: "record".into(),
+            epsilon: 8.0,
+            delta: 1e-4,
+            clips: vec![1.0, 0.93],
+            unclipped: vec![0.86, 0.41],
+        };
+        let made = card(&wire::Version { privacy: Some(privacy), ..wire::Version::default() });
+        let words = made["privacy"].as_str().unwrap();
+        assert!(words.contains("epsilon at most 8 at delta 0.0001, unit record"), "{words}");
+        assert!(words.contains("adaptive clip from 1.0000 to 0.9300"), "{words}");
+        let numbers = &made["differential_privacy"];
+        assert_eq!((&numbers["unit"], &numbers["epsilon"]), (&"record".into(), &8.0.into()));
+        assert_eq!(numbers["clips"], serde_json::json!([1.0, 0.93]));
+        assert_eq!(numbers["unclipped"], serde_json::json!([0.86, 0.41]));
+        let plain = card(&wire::Version::default());
+        assert!(plain["privacy"].as_str().unwrap().contains("no differential privacy"));
+    }
+}

@@ -245,22 +245,33 @@ fn show(v: &TaskView, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return say_json(v);
     }
-    say(format!("{}  {}", v.name, v.task));
-    let reason = if v.reason.is_empty() { String::new() } else { format!(" ({})", v.reason) };
-    say(format!("state     {}{reason}, round {} of {}, {}", v.state, v.round, v.rounds, v.phase));
-    if !v.waiting_for.is_empty() {
-        say(format!("waiting   for {}", v.waiting_for.join(", ")));
-    }
-    say(format!("version   {}\nbest      {}", v.version, v.best_version));
-    say(match &v.privacy {
-        Some(privacy) => format!("privacy   {privacy}"),
-        None => "privacy   none beyond the sum: no differential privacy".to_owned(),
-    });
+    say(about(v));
     say(heading());
     for round in &v.history {
         say(row(round));
     }
     Ok(())
+}
+
+/// What is said of a task before its rounds.
+fn about(v: &TaskView) -> String {
+    let reason = if v.reason.is_empty() { String::new() } else { format!(" ({})", v.reason) };
+    let mut lines = vec![
+        format!("{}  {}", v.name, v.task),
+        format!("state     {}{reason}, round {} of {}, {}", v.state, v.round, v.rounds, v.phase),
+    ];
+    if !v.waiting_for.is_empty() {
+        lines.push(format!("waiting   for {}", v.waiting_for.join(", ")));
+    }
+    lines.push(format!("version   {}\nbest      {}", v.version, v.best_version));
+    lines.push(match &v.privacy {
+        Some(privacy) => format!("privacy   {privacy}"),
+        None => "privacy   none beyond the sum: no differential privacy".to_owned(),
+    });
+    if let Some(trail) = v.privacy.as_ref().and_then(|privacy| privacy.trail()) {
+        lines.push(format!("clip      by round, with the share it left as it was: {trail}"));
+    }
+    lines.join("\n")
 }
 
 fn heading() -> String {
@@ -336,4 +347,33 @@ fn cancel(task: &str, dir: &Path) -> anyhow::Result<()> {
     let status = operator.cancel(digest)?;
     say(format!("{}: {}", view.name, status.state));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use koinon_proto::wire;
+
+    use super::*;
+
+    fn shown(privacy: Option<wire::Privacy>) -> String {
+        about(&TaskView::from(wire::TaskStatus { privacy, ..wire::TaskStatus::default() }))
+    }
+
+    #[test]
+    fn a_status_names_epsilon_delta_and_unit_and_the_clips_way() {
+        let fixed = wire::Privacy {
+            unit: "site".into(),
+            epsilon: 8.0,
+            delta: 1e-5,
+            ..wire::Privacy::default()
+        };
+        let text = shown(Some(fixed.clone()));
+        assert!(text.contains("epsilon at most 8 at delta 0.00001, unit site"), "{text}");
+        assert!(!text.contains("clip"), "{text}");
+        let (clips, unclipped) = (vec![1.0, 0.93], vec![0.86, 0.41]);
+        let text = shown(Some(wire::Privacy { clips, unclipped, ..fixed }));
+        assert!(text.contains("unit site, adaptive clip from 1.0000 to 0.9300"), "{text}");
+        assert!(text.contains("1.0000 (86 %), 0.9300 (41 %)"), "{text}");
+        assert!(shown(None).contains("no differential privacy"));
+    }
 }

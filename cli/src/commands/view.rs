@@ -37,19 +37,39 @@ pub(crate) struct PrivacyView {
     pub(crate) unit: String,
     pub(crate) epsilon: f64,
     pub(crate) delta: f64,
+    /// Where the clip is adaptive: that of each committed round.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) clips: Vec<f64>,
+    /// The noised share of contributions that each of them left as they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unclipped: Vec<f64>,
+}
+
+impl PrivacyView {
+    /// The clip's way, round by round; none where it is fixed.
+    pub(crate) fn trail(&self) -> Option<String> {
+        let round = |(clip, share): (&f64, &f64)| format!("{clip:.4} ({:.0} %)", 100.0 * share);
+        let rounds: Vec<String> = self.clips.iter().zip(&self.unclipped).map(round).collect();
+        (!rounds.is_empty()).then(|| rounds.join(", "))
+    }
 }
 
 impl fmt::Display for PrivacyView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { unit, epsilon, delta } = self;
-        write!(f, "epsilon at most {epsilon} at delta {delta}, unit {unit}")
+        let Self { unit, epsilon, delta, clips, .. } = self;
+        write!(f, "epsilon at most {epsilon} at delta {delta}, unit {unit}")?;
+        match clips.as_slice() {
+            [first, .., last] => write!(f, ", adaptive clip from {first:.4} to {last:.4}"),
+            [only] => write!(f, ", adaptive clip {only:.4}"),
+            [] => Ok(()),
+        }
     }
 }
 
 impl From<wire::Privacy> for PrivacyView {
     fn from(privacy: wire::Privacy) -> Self {
-        let wire::Privacy { unit, epsilon, delta } = privacy;
-        Self { unit, epsilon, delta }
+        let wire::Privacy { unit, epsilon, delta, clips, unclipped } = privacy;
+        Self { unit, epsilon, delta, clips, unclipped }
     }
 }
 

@@ -247,6 +247,7 @@ fn true_update(
         round: attempt.round,
         seed: job_seed(files.manifest.seed, attempt.round, site),
         draw: None,
+        clip: None,
         budget_ms: files.manifest.budget_ms,
         manifest: Arc::new(files.manifest),
         params: Some(Arc::new(Params::from_safetensors(spec.layout(), &params)?)),

@@ -7,6 +7,7 @@ use koinon_model::contribution::{FieldChoice, fields};
 use koinon_model::features::fitted::FittedFeatures;
 use koinon_model::features::table::Purpose;
 use koinon_model::spec::ModelSpec;
+use koinon_proto::task::{AdaptiveClip, Clip};
 use koinon_proto::{SiteId, TaskManifest};
 
 use super::*;
@@ -94,6 +95,7 @@ attempts_max = 3
         fitted: fitted.map(Arc::new),
         seed: job_seed(7, 1, &SiteId::new("site").unwrap()),
         draw: None,
+        clip: None,
         budget_ms: 1_000,
     }
 }
@@ -109,6 +111,7 @@ fn fits(work: &Work, job: &Job) -> bool {
         frac_bits: choice.frac_bits,
         rows_max: choice.rows_max,
         private: job.manifest.privacy.is_some(),
+        count_frac_bits: job.manifest.count_frac_bits(),
     };
     let trainable = job.spec.as_ref().unwrap().layout().trainable();
     work.contribution.fits(&fields(job.kind, trainable, &job.features, &chosen))
@@ -178,4 +181,55 @@ fn work_that_cannot_be_done_says_why() {
     let (mut missing, _) = trainer("a,relapse\n1,yes\n".to_owned());
     let error = missing.work(&train, &|| false).err().unwrap();
     assert!(error.to_string().contains('b'), "{error}");
+}
+
+/// What the account rests on: whoever else is there, one row moves update and count together by no
+/// more than the sensitivity that is accounted, whatever the clip is.
+#[test]
+fn under_an_adaptive_clip_one_row_moves_update_and_count_by_at_most_what_is_accounted() {
+    let (mut site, _) = trainer(rows(60));
+    let statistics = work(&mut site, &job(RoundKind::Statistics, None));
+    let mut job = job(RoundKind::Train, None);
+    let fitted = FittedFeatures::from_sums(&job.features, &statistics.contribution.values).unwrap();
+    job.fitted = Some(Arc::new(fitted));
+    let rule = AdaptiveClip { initial: 1.0, quantile: 0.7, rate: 0.2 };
+    let mut manifest = (*job.manifest).clone();
+    manifest.privacy = Some(Privacy {
+        unit: PrivacyUnit::Record,
+        epsilon: 8.0,
+        delta: 1e-3,
+        sampling_rate: 1.0,
+        clip: Some(Clip::Adaptive(rule)),
+        noise_multiplier: Some(1.0),
+        colluding: 1,
+        expected_rows: Some(45),
+        retries: 0,
+    });
+    job.manifest = Arc::new(manifest);
+    job.draw = Some(zeroize::Zeroizing::new([3; 32]));
+    let (mut counts, mut moved) = (Vec::new(), 0);
+    for clip in [1e-3, 1.1, 1e3] {
+        job.clip = Some(clip);
+        let with = |n: usize| {
+            let done = work(&mut trainer(rows(n)).0, &job);
+            assert!(fits(&done, &job));
+            assert_eq!(done.figures.clip, Some(clip));
+            let mut joined = done.contribution.values[0].clone();
+            joined.push(done.contribution.values[1][0] / 4.0);
+            joined
+        };
+        let mut before = with(50);
+        for n in 51..=60 {
+            let now = with(n);
+            let far = now.iter().zip(&before).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+            assert!(far <= rule.sensitivity() * (1.0 + 1e-6), "{clip}, {n}: {far}");
+            moved += usize::from(far > 0.0);
+            before = now;
+        }
+        counts.push(before.last().unwrap() * 4.0);
+    }
+    assert!(moved > 15, "most rows are trained on");
+    // All are clipped, some, none: seen from the quantile.
+    assert!(counts[0] < -20.0 && counts[2] > 8.0, "{counts:?}");
+    assert!(counts[0] < counts[1] && counts[1] < counts[2], "{counts:?}");
 }

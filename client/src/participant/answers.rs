@@ -31,9 +31,10 @@ impl Active {
         }
     }
 
-    /// The last answer: what the coordinator may be waiting for.
+    /// The last answer that was said: what the coordinator may be waiting for. Who answered by silence
+    /// says what it said before that: it would not hear otherwise of a session that is over.
     fn last(&self) -> Option<&Answered> {
-        self.answered.values().next_back()
+        self.answered.values().rev().find(|answered| !answered.reply.is_empty())
     }
 }
 
@@ -106,7 +107,6 @@ impl Participant {
     pub(super) fn say_again(&mut self, turn: &mut Turn<'_>) {
         let last = self.durable.active.as_ref().and_then(Active::last);
         if let Some(body) = last.map(|answered| answered.reply.clone())
-            && !body.is_empty()
             && !self.is_posted(&body)
         {
             self.post_body(turn, body);

@@ -5,18 +5,21 @@
 //! parameters of the first round). What cannot be verified is refused.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use koinon_aggregation::parameters::Assumptions;
 use koinon_aggregation::planted::{Weakness, weak};
-use koinon_aggregation::{COMPLETE_MAX, CodecError, EncodingPlan, Field, SessionPlan, Topology};
+use koinon_aggregation::{
+    COMPLETE_MAX, CodecError, EncodingPlan, Field, SessionPlan, Topology, threshold,
+};
 use koinon_model::contribution::{FieldChoice, FieldSpec, fields};
 use koinon_model::features::FeaturePlan;
 use koinon_model::features::fitted::FittedFeatures;
 use koinon_model::params::Params;
 use koinon_model::plan::TrainingPlan;
 use koinon_model::spec::{CheckedSpec, ModelSpec};
-use koinon_proto::task::{InitFrom, TaskKind};
+use koinon_proto::task::{InitFrom, Privacy, TaskKind};
 use koinon_proto::wire::RoundKind as WireKind;
 use koinon_proto::{Digest, SiteId, TaskManifest, context, wire};
 
@@ -73,12 +76,15 @@ pub(super) fn invitation(
     private::affordable(round, policy, &durable.budget)?;
     refuse(plan.n_min < round.floor(policy.cohort.min), Refusal::CohortTooSmall)?;
     refuse(!graph_is_strong(round, policy), Refusal::GraphTooWeak)?;
+    let clip = private::clip(round)?;
+    let adaptive = manifest.privacy.as_ref().and_then(Privacy::adaptive);
     let bound = context(
         &round.task,
         wire_kind(*kind),
         round.invite.round,
         round.version.as_ref(),
         round.fitted.as_ref(),
+        clip.filter(|_| adaptive.is_some()),
     );
     refuse(plan.context != bound && !weak(Weakness::AnyContext), Refusal::ContextMismatch)?;
     let promised = match manifest.init_from {
@@ -111,14 +117,34 @@ fn graph_is_strong(round: &Round, policy: &Policy) -> bool {
     }
 }
 
-/// Whether a round on a graph withstands the colluders of the whole roster, should all of them be among
-/// its `n` participants: the coordinator chooses who takes part, so a share of the session alone would
-/// let it gather them.
-pub(super) fn withstands_roster(round: &Round, policy: &Policy, n: usize, members: usize) -> bool {
-    let Topology::Sparse(sparse) = &round.plan.topology else { return true };
-    let least = round.manifest.cohort.colluding_percent.max(policy.cohort.colluding_percent_min);
-    let colluding = (members * usize::from(least)).div_ceil(100);
-    (n * usize::from(sparse.assumptions.colluding_percent)).div_ceil(100) >= colluding
+/// Whether a round withstands the colluders of the whole roster at one of these numbers of
+/// participants, should all of them be among those: the coordinator chooses who takes part, so a share
+/// of the session alone would let it gather them.
+///
+/// On a graph the plan's assumptions must cover them. Where everybody shares with everybody, 2t - n of
+/// them could sign two sets of survivors and so open both secrets of one site; fewer cannot (Bonawitz
+/// et al. 2017, section 6), and of the t survivors at least two must be honest, or the sum less what
+/// the colluders know is one site's update. (From n = 4 on the first says the second.)
+pub(super) fn withstands_roster(
+    round: &Round,
+    policy: &Policy,
+    mut sizes: RangeInclusive<usize>,
+    members: usize,
+) -> bool {
+    let own = policy.cohort.colluding_percent_min;
+    let part = |of: usize, percent: u8| (of * usize::from(percent)).div_ceil(100);
+    if let Topology::Sparse(sparse) = &round.plan.topology {
+        let colluding = part(members, own.max(round.manifest.cohort.colluding_percent));
+        return sizes.any(|n| part(n, sparse.assumptions.colluding_percent) >= colluding);
+    }
+    let colluding = part(members, own);
+    sizes.any(|n| complete_withstands(n, colluding)) || weak(Weakness::AnyGraph)
+}
+
+/// Whether `n` participants that all share with all withstand so many colluders among them.
+fn complete_withstands(n: usize, colluding: usize) -> bool {
+    let t = threshold(n);
+    n + colluding < 2 * t && colluding + 2 <= t
 }
 
 /// What the invitation's kind may be for the manifest's, and what must come with it.
@@ -240,6 +266,7 @@ fn job(round: &Round, blobs: &BTreeMap<Digest, &[u8]>, site: &SiteId) -> Result<
         fitted,
         seed: job_seed(manifest.seed, round.invite.round, site),
         draw: None,
+        clip: private::clip(round)?,
         budget_ms: round.invite.budget_ms,
     })
 }
@@ -268,6 +295,7 @@ fn encoding(job: &Job) -> Result<EncodingPlan, Refusal> {
         frac_bits: choice.frac_bits,
         rows_max: choice.rows_max,
         private: job.manifest.privacy.is_some(),
+        count_frac_bits: job.manifest.count_frac_bits(),
     };
     let field = |field: FieldSpec| Field {
         name: field.name,
@@ -309,5 +337,36 @@ fn kind_byte(kind: RoundKind) -> u8 {
         RoundKind::Statistics => 1,
         RoundKind::Train => 2,
         RoundKind::Evaluate => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By counting: whether `colluding` of `n` can give two sets of survivors a quorum each, when every
+    /// honest site signs at most one; or a quorum needs fewer than two honest ones.
+    fn can_cheat(n: usize, colluding: usize) -> bool {
+        let (t, honest) = (threshold(n), n.saturating_sub(colluding));
+        let two_sets = (0..=honest).any(|a| a + colluding >= t && honest - a + colluding >= t);
+        colluding >= n || two_sets || t < colluding + 2
+    }
+
+    #[test]
+    fn a_complete_cohort_withstands_what_counting_says() {
+        for n in 3..=COMPLETE_MAX {
+            for colluding in 0..=n + 1 {
+                assert_eq!(
+                    complete_withstands(n, colluding),
+                    !can_cheat(n, colluding),
+                    "{n} {colluding}"
+                );
+            }
+            assert!(complete_withstands(n, n / 3) || n == 3, "a third is always withstood");
+        }
+        // Small federations at one in ten, the number rounded up: all of 3, of 5, of 16 take part.
+        assert!([(3, 1), (4, 1), (5, 1), (16, 2)].iter().all(|&(n, c)| complete_withstands(n, c)));
+        // Nine gathered from 64 with the seven who collude; three of whom two collude.
+        assert!(!complete_withstands(9, 7) && !complete_withstands(3, 2));
     }
 }

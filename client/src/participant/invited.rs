@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use koinon_proto::{Digest, wire};
+use koinon_proto::{Digest, Millis, wire};
 use prost::Message as _;
 
 use super::check::{self, Task};
@@ -34,7 +34,7 @@ impl Participant {
             return turn.fault(Fault::Malformed);
         };
         let session = invite.plan.get(SESSION_IN_PLAN).map(<[u8]>::to_vec).unwrap_or_default();
-        match self.checked(invite, &task) {
+        match self.checked(invite, &task, turn.now) {
             Ok(round) => self.enter(turn, round),
             Err(refusal) => {
                 let told = Digest::try_from(&session[..]).ok();
@@ -44,7 +44,7 @@ impl Participant {
         }
     }
 
-    fn checked(&self, invite: wire::Invite, task: &Digest) -> Result<Round, Refusal> {
+    fn checked(&self, invite: wire::Invite, task: &Digest, now: Millis) -> Result<Round, Refusal> {
         if self.paused {
             return Err(Refusal::Paused);
         }
@@ -52,7 +52,14 @@ impl Participant {
         let manifest = Arc::clone(&offer.manifest);
         let round = check::read(invite, Task { bytes: offer.bytes.clone(), manifest })?;
         let roster = self.roster_digest();
-        check::invitation(&round, &self.setup.policy, &self.durable, roster)?;
+        let policy = &self.setup.policy;
+        check::invitation(&round, policy, &self.durable, roster)?;
+        // Whoever turns out to take part: what no number of them could make good is not begun.
+        let n_max = usize::try_from(round.plan.encoding.n_max()).unwrap_or(usize::MAX);
+        let sizes = usize::from(round.plan.n_min)..=n_max;
+        if !check::withstands_roster(&round, policy, sizes, self.members(now)) {
+            return Err(Refusal::GraphTooWeak);
+        }
         Ok(round)
     }
 

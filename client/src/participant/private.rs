@@ -3,11 +3,12 @@
 //!
 //! It decides nothing about what is enough: that is the policy's. Start at [`affordable`].
 
-use koinon_aggregation::privacy::Mechanism;
+use koinon_aggregation::privacy::{Mechanism, clip};
 use koinon_model::features::FeaturePlan;
 use koinon_model::features::fitted::FittedFeatures;
 use koinon_model::plan::TrainingPlan;
-use koinon_proto::task::PrivacyUnit;
+use koinon_proto::task::{AdaptiveClip, Privacy, PrivacyUnit};
+use koinon_proto::wire;
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
@@ -21,6 +22,29 @@ use crate::trainer::{Job, RoundKind};
 pub(super) fn mechanism(round: &Round) -> Option<Mechanism> {
     let (update, _) = round.plan.encoding.field(koinon_aggregation::UPDATE)?;
     budget::mechanism(&round.manifest, update.len)
+}
+
+/// What one unit's contribution is clipped to in the round: what the manifest says or, where the clip
+/// is adaptive, what follows from it and the shares that earlier rounds are said to have opened. None
+/// where nothing is private. A false share can only make the model worse: what leaves, and the noise on
+/// it, are in units of the clip.
+pub(super) fn clip(round: &Round) -> Result<Option<f64>, Refusal> {
+    let wire::Invite { unclipped, clip, round: number, .. } = &round.invite;
+    let privacy = round.manifest.privacy.as_ref();
+    let Some(rule) = privacy.and_then(Privacy::adaptive) else {
+        let told = !unclipped.is_empty() || *clip != 0.0;
+        let fixed = privacy.map(|privacy| privacy.clip_initial(&round.manifest.encoding));
+        return if told { Err(Refusal::ClipMismatch) } else { Ok(fixed) };
+    };
+    let AdaptiveClip { initial, quantile, rate } = rule;
+    let follows = clip::after(initial, quantile, rate, unclipped);
+    let before = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+    match follows {
+        Some(follows) if unclipped.len() == before && follows.to_bits() == clip.to_bits() => {
+            Ok(Some(follows))
+        }
+        _ => Err(Refusal::ClipMismatch),
+    }
 }
 
 /// Whether a private round is what it says: one noised sum, under features that tell nothing of

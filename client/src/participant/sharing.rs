@@ -77,7 +77,10 @@ impl Participant {
         let notice = notice(&message).map_err(Rejection::from);
         let members = self.members(turn.now);
         let policy = &self.setup.policy;
-        if notice.as_ref().is_ok_and(|n| !check::withstands_roster(round, policy, n.n(), members)) {
+        // Fewer than were promised are no cohort of the coordinator's choice but a false list.
+        let promised = usize::from(round.floor(policy.cohort.min));
+        let withstands = |n: usize| check::withstands_roster(round, policy, n..=n, members);
+        if notice.as_ref().is_ok_and(|list| list.n() >= promised && !withstands(list.n())) {
             return self.withdraw(turn, Refusal::GraphTooWeak);
         }
         match notice.and_then(|notice| self.share(turn, &notice)) {

@@ -4,7 +4,7 @@
 //! result, the one-time keys are made and offered: the first thing that must not be said differently.
 
 use koinon_aggregation::client::advertise;
-use koinon_aggregation::{Clipped, EncodeError, Encoded, EncodingPlan, Signer, UPDATE};
+use koinon_aggregation::{Clipped, EncodeError, Encoded, EncodingPlan, Signer};
 use koinon_model::metrics::evaluation::evaluation_fields;
 use koinon_proto::wire::to_coordinator::Message as Reply;
 use koinon_proto::{SessionId, wire};
@@ -98,8 +98,9 @@ fn withhold_figures(contribution: &mut Contribution) {
 
 /// A private contribution of no rows.
 fn nothing(plan: &EncodingPlan, rng: &mut dyn CryptoRng) -> Result<Encoded, EncodeError> {
-    let entries = plan.field(UPDATE).map_or(0, |(field, _)| field.len);
-    encode(plan, Contribution::private(vec![0.0; entries]), rng)
+    // All fields but the weight.
+    let lengths = plan.fields().iter().skip(1).map(|field| field.len);
+    encode(plan, Contribution::nothing(lengths), rng)
 }
 
 /// Clips and rounds a contribution into the plan's integers.

@@ -8,7 +8,7 @@ use koinon_model::features::fitted::FittedFeatures;
 use koinon_model::params::Params;
 use koinon_model::plan::TrainingPlan;
 use koinon_proto::Digest;
-use koinon_proto::task::{InitFrom, Privacy, PrivacyUnit, TaskManifest};
+use koinon_proto::task::{AdaptiveClip, Clip, InitFrom, Privacy, PrivacyUnit, TaskManifest};
 use koinon_proto::wire;
 use koinon_proto::wire::site_frame::Frame;
 use koinon_proto::wire::to_coordinator::Message as FromSite;
@@ -24,7 +24,7 @@ const PRIVACY: Privacy = Privacy {
     epsilon: 8.0,
     delta: 1e-4,
     sampling_rate: 0.5,
-    clip: Some(0.5),
+    clip: Some(Clip::Fixed(0.5)),
     noise_multiplier: Some(2.5),
     colluding: 1,
     expected_rows: Some(300),
@@ -261,4 +261,95 @@ fn a_task_has_as_many_steps_as_it_paid_for() {
     let invite = world.invite(&task, &Round::train(3));
     world.tell(0, ToSite::Invite(invite));
     assert_eq!(world.sites[0].refusals().last(), Some(&"privacy_spent"));
+}
+
+const RULE: AdaptiveClip = AdaptiveClip { initial: 0.5, quantile: 0.5, rate: 0.2 };
+
+fn adaptive() -> Task {
+    private(|_, privacy| privacy.clip = Some(Clip::Adaptive(RULE)))
+}
+
+/// The second round, after one that left these shares of contributions as they were.
+fn second(session: u8, unclipped: &'static [f64]) -> Round {
+    Round { number: 2, unclipped, ..Round::train(session) }
+}
+
+#[test]
+fn a_site_computes_the_clip_again_and_refuses_another() {
+    let task = adaptive();
+    let said = |change: &dyn Fn(&mut wire::Invite)| {
+        let mut world = World::new(6);
+        world.offer(&task);
+        let mut invite = world.invite(&task, &second(1, &[0.9]));
+        change(&mut invite);
+        world.tell(0, ToSite::Invite(invite));
+        world.sites[0].refusals().last().copied()
+    };
+    assert_eq!(said(&|_| {}), None);
+    // The bits count.
+    let next = |clip: f64| f64::from_bits(clip.to_bits() + 1);
+    assert_eq!(said(&|invite| invite.clip = next(invite.clip)), Some("clip_mismatch"));
+    assert_eq!(said(&|invite| invite.clip = 0.0), Some("clip_mismatch"));
+    assert_eq!(said(&|invite| invite.unclipped = vec![0.8]), Some("clip_mismatch"));
+    assert_eq!(said(&|invite| invite.unclipped.push(0.5)), Some("clip_mismatch"));
+    assert_eq!(said(&|invite| invite.unclipped.clear()), Some("clip_mismatch"));
+    for share in [f64::NAN, f64::INFINITY, 2.1, -1.1] {
+        assert_eq!(
+            said(&|invite| invite.unclipped = vec![share]),
+            Some("clip_mismatch"),
+            "{share}"
+        );
+    }
+    // All sites of a sum clip alike: the clip is part of what the session is about.
+    let other = Round { unclipped: &[0.8], ..second(1, &[]) };
+    let world = World::new(6);
+    let (plan, other) = (world.plan(&task, &second(1, &[0.9])), world.plan(&task, &other));
+    assert_ne!(plan.context, other.context);
+    let told = |invite: &mut wire::Invite| invite.plan = other.to_bytes();
+    assert_eq!(said(&told), Some("context_mismatch"));
+    // Nobody is told of a clip where it is fixed.
+    for change in
+        [|i: &mut wire::Invite| i.clip = 0.5, |i: &mut wire::Invite| i.unclipped.push(0.5)]
+    {
+        let (fixed, mut world) = (private(|_, _| {}), World::new(6));
+        world.offer(&fixed);
+        let mut invite = world.invite(&fixed, &Round::train(1));
+        change(&mut invite);
+        world.tell(0, ToSite::Invite(invite));
+        assert_eq!(world.sites[0].refusals().last(), Some(&"clip_mismatch"));
+    }
+}
+
+/// Whatever a coordinator says of earlier rounds: the clip is another, and integers, noise and what the
+/// site pays are the same. A lie costs the model, and tells nothing more of anybody.
+#[test]
+fn a_lie_about_the_shares_changes_the_clip_and_no_part_of_the_account() {
+    let run = |session: u8, unclipped: &'static [f64]| {
+        let (mut world, task) = (World::new(6), adaptive());
+        let round = second(session, unclipped);
+        let clip = task.clip(&round).unwrap();
+        let encoding = world.plan(&task, &round).encoding;
+        world.offer(&task);
+        let sites = world.all();
+        let sum = whole_round(&mut world, &task, &round, &sites);
+        assert_eq!(sum.field("unclipped").unwrap().len(), 1);
+        let spent = world.sites[0].participant.budget().epsilon(PrivacyUnit::Record, 1e-4, None);
+        (clip, encoding, spent)
+    };
+    let (clip, encoding, spent) = run(1, &[0.5]);
+    assert!(clip == 0.5 && spent > 0.1);
+    for lie in [&[-1.0], &[2.0]] {
+        let (false_clip, same, paid) = run(2, lie);
+        assert!((false_clip / clip).ln().abs() > 0.29, "{false_clip}");
+        assert!(same == encoding, "the same integers, the same noise");
+        assert_eq!(paid, spent);
+    }
+    // More is paid than without the count beside the update, and no more than it is worth.
+    let fixed = budget::mechanism(&private(|_, _| {}).manifest, 8).unwrap();
+    let counted = budget::mechanism(&adaptive().manifest, 8).unwrap();
+    assert_eq!((fixed.dimension, counted.dimension), (8, 9));
+    let scale = f64::from(adaptive().manifest.encoding.frac_bits).exp2();
+    let joint = scale * (1.0 + 0.125f64 * 0.125).sqrt() + 3.0;
+    assert!((counted.step().l2 / joint - 1.0).abs() < 2e-6, "{} {joint}", counted.step().l2);
+    assert!(counted.step().l2 >= joint);
 }

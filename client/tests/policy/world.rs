@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use koinon_aggregation::identity::Identity;
+use koinon_aggregation::privacy::clip::after;
 use koinon_aggregation::roster::{Member, Role, Roster, SignedRoster};
 use koinon_aggregation::{
     Bundle, EncodingPlan, Field, Report, Reveal, ServerSession, SessionPlan, Shares, Signer as _,
@@ -17,6 +18,7 @@ use koinon_model::features::FeaturePlan;
 use koinon_model::params::Params;
 use koinon_model::plan::TrainingPlan;
 use koinon_model::spec::{CheckedSpec, ModelSpec};
+use koinon_proto::task::AdaptiveClip;
 use koinon_proto::wire::to_coordinator::Message as FromSite;
 use koinon_proto::wire::to_site::Message as ToSite;
 use koinon_proto::{Digest, SiteId, TaskManifest, context, envelope, wire};
@@ -114,6 +116,12 @@ attempts_max = 3
         Digest::of(&self.params)
     }
 
+    /// The clip that follows from what a round is told of those before, where it moves.
+    pub(crate) fn clip(&self, round: &Round) -> Option<f64> {
+        let AdaptiveClip { initial, quantile, rate } = self.manifest.privacy?.adaptive()?;
+        after(initial, quantile, rate, round.unclipped)
+    }
+
     pub(crate) fn encoding(&self, kind: RoundKind) -> EncodingPlan {
         let choice = &self.manifest.encoding;
         let chosen = FieldChoice {
@@ -121,6 +129,7 @@ attempts_max = 3
             frac_bits: choice.frac_bits,
             rows_max: choice.rows_max,
             private: self.manifest.privacy.is_some(),
+            count_frac_bits: self.manifest.count_frac_bits(),
         };
         let fields = fields(kind, self.spec.layout().trainable(), &self.features, &chosen);
         let fields = fields.into_iter().map(|field| Field {
@@ -148,11 +157,13 @@ pub(crate) struct Round {
     pub(crate) session: u8,
     pub(crate) version: Option<Digest>,
     pub(crate) n_min: u16,
+    /// Shares that rounds before are said to have opened.
+    pub(crate) unclipped: &'static [f64],
 }
 
 impl Round {
     pub(crate) fn train(session: u8) -> Self {
-        Self { kind: RoundKind::Train, number: 1, session, version: None, n_min: 5 }
+        Self { kind: RoundKind::Train, number: 1, session, version: None, n_min: 5, unclipped: &[] }
     }
 }
 
@@ -289,6 +300,7 @@ impl World {
                 round.number,
                 version.as_ref(),
                 task.fitted.as_ref(),
+                task.clip(round),
             ),
             roster: self.roster.digest(),
             encoding: task.encoding(round.kind),
@@ -314,6 +326,8 @@ impl World {
             version: self.version_of(task, round).map(Vec::from).unwrap_or_default(),
             fitted: task.fitted.map(Vec::from).unwrap_or_default(),
             budget_ms: 60_000,
+            unclipped: round.unclipped.to_vec(),
+            clip: task.clip(round).unwrap_or(0.0),
         }
     }
 
@@ -605,6 +619,7 @@ pub(crate) fn contribution(job: &Job) -> Contribution {
         frac_bits: choice.frac_bits,
         rows_max: choice.rows_max,
         private: job.manifest.privacy.is_some(),
+        count_frac_bits: job.manifest.count_frac_bits(),
     };
     let trainable = job.spec.as_ref().map_or(0, |spec| spec.layout().trainable());
     let value = 0.25 + (job.seed % 100) as f64 / 1000.0;

@@ -20,7 +20,7 @@ use crate::post::chunk_receipt;
 use crate::record::Change;
 use crate::round::selection::{Present, Selected};
 use crate::round::{Kind, Live, Round, Turn};
-use crate::task::material::Settled;
+use crate::task::material::{Settled, Start};
 use crate::task::{FALSE_DEALER, Next};
 use crate::upload::Upload;
 
@@ -147,7 +147,8 @@ impl Coordinator {
         let mut random = [0; 32];
         rng.fill_bytes(&mut random);
         let session = session_id(digest, round, attempt, &random);
-        let about = context(digest, kind.to_wire(), round, version.as_ref(), fitted.as_ref());
+        let clip = task.adapted().filter(|_| kind == Kind::Train).map(|adapted| adapted.clip.0);
+        let about = context(digest, kind.to_wire(), round, version.as_ref(), fitted.as_ref(), clip);
         let roster = self.roster.as_ref().expect("candidates are members of a roster");
         let encoding = self.materials[digest].encoding(&task.manifest, kind);
         let members = roster.roster().clients_at(Some(self.now)).members().count();
@@ -201,7 +202,9 @@ impl Coordinator {
     /// Opens the sum, and makes of it what the round was for.
     fn open(&mut self, out: &mut Out, digest: &Digest) -> bool {
         let round = self.running(digest);
-        let (kind, version) = (round.terms.kind, round.terms.version);
+        let kind = round.terms.kind;
+        let clip = round.terms.adapted.as_ref().map(|adapted| adapted.clip.0);
+        let start = Start { version: round.terms.version, clip };
         let bytes_up = round.updates().iter().map(|update| update.bytes).sum();
         let live = self.live.get_mut(digest).expect("a running round is live");
         let sum = match live.session.open() {
@@ -212,13 +215,14 @@ impl Coordinator {
             }
         };
         let material = self.materials.get_mut(digest).expect("an open task has its material");
-        let Settled { result, optimizer, blobs } = match material.settle(kind, version, &sum) {
+        let Settled { result, optimizer, blobs } = match material.settle(kind, start, &sum) {
             Ok(settled) => settled,
             Err(reason) => return self.abandon(out, digest, reason),
         };
         out.blobs.extend(blobs);
         let audience = self.running(digest).audience();
-        let figures = Figures::read(&sum, bytes_up);
+        let privacy = self.state.tasks[digest].manifest.privacy.as_ref();
+        let figures = Figures::read(&sum, bytes_up, privacy);
         self.decide(out, Change::Committed { task: *digest, result, optimizer, figures });
         self.conclude(out, digest, &audience)
     }

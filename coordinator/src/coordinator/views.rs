@@ -36,6 +36,12 @@ impl Coordinator {
             let task = task.and_then(|task| self.state.tasks.get(&task));
             // What a task starts from is not its own.
             version.privacy = task.filter(|_| version.round > 0).and_then(Task::privacy);
+            // The clips of the rounds up to this version.
+            if let Some(privacy) = &mut version.privacy {
+                let rounds = usize::try_from(version.round).unwrap_or(usize::MAX);
+                privacy.clips.truncate(rounds);
+                privacy.unclipped.truncate(rounds);
+            }
         }
         versions
     }

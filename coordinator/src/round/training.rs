@@ -15,6 +15,7 @@ use super::sharing::Sharing;
 use super::{Answers, Heard, Live, Phase, Terms, Turn, Wait, own, repeated};
 use crate::event::codes;
 use crate::record::{Bytes, Change};
+use crate::task::private::Adapted;
 
 /// Who is ready so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -93,6 +94,8 @@ impl Training {
             version: bytes(terms.version),
             fitted: bytes(terms.fitted),
             budget_ms: terms.deadline_ms.saturating_sub(now),
+            unclipped: terms.adapted.as_ref().map(Adapted::told).unwrap_or_default(),
+            clip: terms.adapted.as_ref().map_or(0.0, |adapted| adapted.clip.0),
         })]
     }
 

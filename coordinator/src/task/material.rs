@@ -37,6 +37,14 @@ struct Model {
     optimizer: Optimizer,
 }
 
+/// What a round started from.
+#[derive(Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) version: Option<Digest>,
+    /// What its updates are in units of, where the clip moves from round to round.
+    pub(crate) clip: Option<f64>,
+}
+
 /// What came of an opened sum, or of a step without one.
 pub(crate) struct Settled {
     /// The new version, the fitted features, or the version that was measured.
@@ -99,8 +107,9 @@ impl Material {
         let parameters = self.model.as_ref().map_or(0, |model| model.spec.layout().trainable());
         let (update_bound, frac_bits, rows_max) =
             (choice.update_bound, choice.frac_bits, choice.rows_max);
-        let private = manifest.privacy.is_some();
-        let choice_of_fields = FieldChoice { update_bound, frac_bits, rows_max, private };
+        let (private, count_frac_bits) = (manifest.privacy.is_some(), manifest.count_frac_bits());
+        let choice_of_fields =
+            FieldChoice { update_bound, frac_bits, rows_max, private, count_frac_bits };
         let fields = fields(kind.to_fields(), parameters, &self.features, &choice_of_fields);
         let clip_l2 = (kind == Kind::Train).then_some(choice.clip_l2);
         let fields = fields.into_iter().map(to_field).collect();
@@ -116,12 +125,12 @@ impl Material {
     pub(crate) fn settle(
         &mut self,
         kind: Kind,
-        version: Option<Digest>,
+        at: Start,
         sum: &Sum,
     ) -> Result<Settled, &'static str> {
         match kind {
             Kind::Evaluate => {
-                let result = version.ok_or(codes::BAD_SUM)?;
+                let result = at.version.ok_or(codes::BAD_SUM)?;
                 Ok(Settled { result, optimizer: None, blobs: Vec::new() })
             }
             Kind::Statistics => {
@@ -135,7 +144,8 @@ impl Material {
                 Ok(Settled { result, optimizer: None, blobs: vec![(result, bytes)] })
             }
             Kind::Train => {
-                let mean = private::mean(self.privacy.as_ref(), sum).ok_or(codes::BAD_SUM)?;
+                let mean = private::mean(self.privacy.as_ref(), at.clip, sum);
+                let mean = mean.ok_or(codes::BAD_SUM)?;
                 self.step(&mean)
             }
         }

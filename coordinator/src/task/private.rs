@@ -3,30 +3,58 @@
 //! A site checks all of it again for itself. Deliberately not here: noise, which sites add, and the
 //! account of what they spent, which each site keeps.
 
-use koinon_aggregation::privacy::{Mechanism, Unit};
+use koinon_aggregation::privacy::{Mechanism, clip};
 use koinon_aggregation::{Sum, UPDATE};
+use koinon_model::contribution::UNCLIPPED;
 use koinon_model::features::FeaturePlan;
 use koinon_model::plan::{PlanError, TrainingPlan};
 use koinon_proto::TaskManifest;
-use koinon_proto::task::{Privacy, PrivacyUnit};
+use koinon_proto::task::{AdaptiveClip, Privacy, PrivacyUnit};
+use serde::Serialize;
 
 use crate::event::{Rejection, codes};
+use crate::figures::Figure;
 
 /// The mechanism of a private task's rounds on a model of so many trainable parameters.
 pub(super) fn mechanism(manifest: &TaskManifest, dimension: usize) -> Option<Mechanism> {
-    let privacy = manifest.privacy.as_ref()?;
-    Some(Mechanism {
-        unit: match privacy.unit {
-            PrivacyUnit::Record => Unit::Record,
-            PrivacyUnit::Site => Unit::Site,
-        },
-        sampling_rate: privacy.sampling_rate,
-        noise_multiplier: privacy.noise_multiplier?,
-        clip: privacy.clip(&manifest.encoding),
-        frac_bits: manifest.encoding.frac_bits,
-        dimension: dimension as u64,
-        sites_honest: u32::from(privacy.sites_honest(&manifest.cohort)),
-    })
+    manifest.noised_round(dimension, Mechanism::new)
+}
+
+/// The clip of a round that follows from the rounds before it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Adapted {
+    /// What a contribution is clipped to in L2.
+    pub(crate) clip: Figure,
+    /// The share of contributions that were not clipped, as each round before opened it.
+    unclipped: Vec<Figure>,
+    /// What those rounds clipped to, and this one.
+    #[serde(skip)]
+    pub(super) clips: Vec<f64>,
+}
+
+impl Adapted {
+    /// The clip after rounds that opened these shares.
+    pub(super) fn after(rule: &AdaptiveClip, unclipped: Vec<Figure>) -> Option<Self> {
+        let AdaptiveClip { initial, quantile, rate } = *rule;
+        let shares: Vec<f64> = unclipped.iter().map(|share| share.0).collect();
+        // What is opened is cut off to what may be told: no share is another.
+        let clips = clip::trail(initial, quantile, rate, &shares)?;
+        Some(Self { clip: Figure(*clips.last()?), unclipped, clips })
+    }
+
+    /// The shares as the sites are told them.
+    pub(crate) fn told(&self) -> Vec<f64> {
+        self.unclipped.iter().map(|share| share.0).collect()
+    }
+}
+
+/// The noised share of contributions that were not clipped; none where nothing was counted.
+pub(crate) fn unclipped(privacy: Option<&Privacy>, sum: &Sum) -> Option<Figure> {
+    let privacy = privacy?;
+    let rule = privacy.adaptive()?;
+    let count = sum.field(UNCLIPPED)?.first().copied()?;
+    let contributions = privacy.expected_batch().unwrap_or(sum.weight() as f64);
+    Some(Figure(clip::share(rule.quantile, count, contributions)))
 }
 
 /// Refuses a private task whose noise does not keep its epsilon, or whose features need statistics.
@@ -63,9 +91,12 @@ pub(super) fn check_plan(manifest: &TaskManifest, plan: &TrainingPlan) -> Result
 }
 
 /// The mean update: over sites by weight, or for the unit record over the rows that were to be
-/// expected, since how many were drawn is secret.
-pub(super) fn mean(privacy: Option<&Privacy>, sum: &Sum) -> Option<Vec<f64>> {
-    let Some(batch) = privacy.and_then(Privacy::expected_batch) else { return sum.mean(UPDATE) };
-    let sums = sum.field(UPDATE)?;
-    Some(sums.into_iter().map(|sum| sum / batch).collect())
+/// expected, since how many were drawn is secret. What was told in units of `clip` is multiplied by it.
+pub(super) fn mean(privacy: Option<&Privacy>, clip: Option<f64>, sum: &Sum) -> Option<Vec<f64>> {
+    let mean = match privacy.and_then(Privacy::expected_batch) {
+        Some(batch) => sum.field(UPDATE)?.into_iter().map(|sum| sum / batch).collect(),
+        None => sum.mean(UPDATE)?,
+    };
+    let unit = clip.unwrap_or(1.0);
+    Some(mean.into_iter().map(|value: f64| value * unit).collect())
 }

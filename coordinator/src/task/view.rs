@@ -3,6 +3,7 @@
 use koinon_proto::task::Privacy;
 use koinon_proto::{Digest, wire};
 
+use super::private::Adapted;
 use super::{End, Summary, Task};
 use crate::round::Phase;
 
@@ -69,7 +70,11 @@ impl Task {
     /// What the manifest promises; it was checked against the noise when the task was submitted.
     pub(crate) fn privacy(&self) -> Option<wire::Privacy> {
         let Privacy { unit, epsilon, delta, .. } = self.manifest.privacy?;
-        Some(wire::Privacy { unit: unit.to_string(), epsilon, delta })
+        let adapted = self.adapted();
+        let unclipped = adapted.as_ref().map(Adapted::told).unwrap_or_default();
+        let mut clips = adapted.map(|adapted| adapted.clips).unwrap_or_default();
+        clips.truncate(unclipped.len());
+        Some(wire::Privacy { unit: unit.to_string(), epsilon, delta, clips, unclipped })
     }
 
     fn state(&self) -> (&'static str, String) {

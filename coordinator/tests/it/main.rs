@@ -10,6 +10,7 @@ mod hostile;
 mod joining;
 mod large;
 mod lifecycle;
+mod private;
 mod replay;
 mod rounds;
 mod site;

@@ -304,7 +304,8 @@ impl Site {
         let (state, erasures) = state.receive(&inbox).unwrap();
         assert!(erasures.is_empty());
         let plan = &self.session.as_ref().unwrap().plan.encoding;
-        let clipped = Clipped::new(plan, self.values(plan), self.weight()).unwrap();
+        let clipped = Clipped::new(plan, self.values(plan), self.weight().min(plan.w_max()));
+        let clipped = clipped.unwrap();
         let encoded = Encoded::new(clipped, &mut self.rng);
         let (state, update) = state.mask(encoded, &self.identity).unwrap();
         let bytes = update.packed.len() as u64;
@@ -405,6 +406,7 @@ impl Site {
             match field.name.as_str() {
                 "update" => vec![self.update(); field.len],
                 "loss" => vec![0.25; field.len],
+                "unclipped" => vec![0.5],
                 "val_loss" => vec![0.5 * rows],
                 "val_pos" => binned(field.len, 50, rows / 2.0),
                 "val_neg" => binned(field.len, 10, rows / 2.0),

@@ -45,7 +45,9 @@ pub struct RowSum {
 ///
 /// Rows are taken together in batches of the plan's `batch_size`, which changes the sum only in its
 /// last digits; nothing else of the plan but loss and class weights is used. Adding or leaving out
-/// one row moves the sum by at most `clip · (1 + 1e-6)` in L2, rounding included, for up to 10⁷ rows.
+/// one row moves the sum by at most `clip · (1 + 1e-6)` in L2, rounding included, for up to 60,000
+/// picked rows: each row adds the same bits wherever it stands, and n additions of sums below n clips
+/// are off by at most n²·2⁻⁵³ clips, in either of two orders.
 ///
 /// # Errors
 /// As [`super::train`], but [`EngineError::Diverged`].

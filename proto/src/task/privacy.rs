@@ -8,7 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AlgorithmChoice, CohortPlan, EncodingChoice, ManifestError, TaskKind, TaskManifest, require,
+    AdaptiveClip, AlgorithmChoice, Clip, CohortPlan, EncodingChoice, ManifestError, TaskKind,
+    TaskManifest, require,
 };
 
 /// Differential privacy of a training task. Everything its rounds open is noised and accounted, or
@@ -25,10 +26,10 @@ pub struct Privacy {
     /// Chance of each record to be in a step, in (0, 1]; 1 for the unit site, where the cohort is known.
     #[serde(default = "one")]
     pub sampling_rate: f64,
-    /// Unit record: the longest that one row's gradient may be, in L2, above 0. Left out for the unit
-    /// site, whose bound is the encoding's `clip_l2`.
+    /// Unit record: the longest that one row's gradient may be. Unit site: left out, and the bound is
+    /// the encoding's `clip_l2`, or adaptive. With an adaptive clip the encoding is in units of it.
     #[serde(default)]
-    pub clip: Option<f64>,
+    pub clip: Option<Clip>,
     /// Standard deviation of the noise of all sites that count as honest, over the clip; 0.001 to 1e6.
     /// May be left out in TOML: then it is planned, and written into the canonical form.
     #[serde(default)]
@@ -64,6 +65,38 @@ impl fmt::Display for PrivacyUnit {
     }
 }
 
+impl TaskManifest {
+    /// Hands the numbers of a private task's rounds on a model of so many trainable parameters to
+    /// whoever accounts for them. None where nothing is private, or no noise is planned yet.
+    ///
+    /// `make` is given: whether the unit is a whole site; sampling rate, noise multiplier and the
+    /// longest that one unit's contribution is in L2, in the unit that is encoded; the encoding's
+    /// fractional bits; entries of the noised vector; how many sites' noise counts.
+    pub fn noised_round<M>(
+        &self,
+        parameters: usize,
+        make: impl FnOnce(bool, [f64; 3], i8, u64, u32) -> M,
+    ) -> Option<M> {
+        let privacy = self.privacy.as_ref()?;
+        let adaptive = privacy.adaptive();
+        let clip = adaptive
+            .map_or_else(|| privacy.clip_initial(&self.encoding), |clip| clip.sensitivity());
+        let numbers = [privacy.sampling_rate, privacy.noise_multiplier?, clip];
+        let entries = parameters as u64 + u64::from(adaptive.is_some());
+        let whole_site = privacy.unit == PrivacyUnit::Site;
+        let honest = u32::from(privacy.sites_honest(&self.cohort));
+        Some(make(whole_site, numbers, self.encoding.frac_bits, entries, honest))
+    }
+
+    /// Fractional bits of the count of contributions that were not clipped; none where nothing is
+    /// counted.
+    #[must_use]
+    pub fn count_frac_bits(&self) -> Option<i8> {
+        let counted = self.privacy.as_ref().and_then(Privacy::adaptive);
+        counted.map(|_| AdaptiveClip::count_frac_bits(self.encoding.frac_bits))
+    }
+}
+
 impl Privacy {
     /// Noised sums that the task's epsilon pays for: its rounds and its retries.
     #[must_use]
@@ -77,10 +110,24 @@ impl Privacy {
         cohort.min.saturating_sub(self.colluding)
     }
 
-    /// What one unit's contribution is clipped to in L2.
+    /// The rule of the clip, where it moves from round to round.
     #[must_use]
-    pub fn clip(&self, encoding: &EncodingChoice) -> f64 {
-        self.clip.unwrap_or(encoding.clip_l2)
+    pub fn adaptive(&self) -> Option<AdaptiveClip> {
+        match self.clip {
+            Some(Clip::Adaptive(adaptive)) => Some(adaptive),
+            Some(Clip::Fixed(_)) | None => None,
+        }
+    }
+
+    /// What one unit's contribution is clipped to in L2 in the first round, and in every round where
+    /// the clip is fixed.
+    #[must_use]
+    pub fn clip_initial(&self, encoding: &EncodingChoice) -> f64 {
+        match self.clip {
+            Some(Clip::Fixed(clip)) => clip,
+            Some(Clip::Adaptive(AdaptiveClip { initial, .. })) => initial,
+            None => encoding.clip_l2,
+        }
     }
 
     /// What an opened sum of record level is divided by to be a mean: a plain constant, since the
@@ -106,12 +153,15 @@ impl Privacy {
             PrivacyUnit::Site => {
                 let known = "1 for the unit site: sampling sites hides nothing from a coordinator who knows the cohort";
                 require(self.sampling_rate >= 1.0, "privacy.sampling_rate", known)?;
-                let clip = "left out for the unit site, whose clip is encoding.clip_l2";
-                require(self.clip.is_none(), "privacy.clip", clip)?;
+                let clip =
+                    "left out for the unit site, whose clip is encoding.clip_l2, or adaptive";
+                let fixed = matches!(self.clip, Some(Clip::Fixed(_)));
+                require(!fixed, "privacy.clip", clip)?;
                 let rows = "left out for the unit site";
                 require(self.expected_rows.is_none(), "privacy.expected_rows", rows)?;
             }
         }
+        self.adaptive().map_or(Ok(()), |adaptive| self.check_adaptive(&adaptive, task))?;
         let CohortPlan { min, quorum, .. } = task.cohort;
         let same =
             "equal to cohort.quorum in a private task: its noise is counted on so many sites";
@@ -127,8 +177,31 @@ impl Privacy {
         require(task.patience.is_none(), "patience", patience)
     }
 
+    /// With an adaptive clip the encoding is in its units: what holds for one clip holds for all.
+    fn check_adaptive(
+        &self,
+        adaptive: &AdaptiveClip,
+        task: &TaskManifest,
+    ) -> Result<(), ManifestError> {
+        adaptive.check()?;
+        let EncodingChoice { clip_l2, update_bound, frac_bits, .. } = task.encoding;
+        if self.unit == PrivacyUnit::Site {
+            let whole = "1 where the clip is adaptive: a site's update is in units of its clip";
+            require(clip_l2.to_bits() == 1f64.to_bits(), "encoding.clip_l2", whole)?;
+        }
+        let room =
+            "at least 0.25 where the clip is adaptive: the count beside the update needs room";
+        require(update_bound >= 0.25, "encoding.update_bound", room)?;
+        let fine = "at least 8 where the clip is adaptive: it is told in units of the clip";
+        require(frac_bits >= 8, "encoding.frac_bits", fine)
+    }
+
     fn check_record(&self, task: &TaskManifest) -> Result<(), ManifestError> {
-        let clip = self.clip.is_some_and(|clip| clip > 0.0 && clip <= 1e6);
+        let clip = match self.clip {
+            Some(Clip::Fixed(clip)) => clip > 0.0 && clip <= 1e6,
+            Some(Clip::Adaptive(_)) => true,
+            None => false,
+        };
         require(clip, "privacy.clip", "above 0, at most 1e6: the bound of one row's gradient")?;
         let rows = self.expected_rows.unwrap_or(0);
         require(

@@ -8,8 +8,10 @@
 use super::Checker;
 use super::round::Round;
 use crate::oracle::Expected;
+use koinon_aggregation::privacy::clip::{after, share};
 use koinon_aggregation::{Bundle, Report, Reveal, ServerSession, Shares, SurvivorSignature};
 use koinon_coordinator::Kind;
+use koinon_model::contribution::UNCLIPPED;
 use koinon_model::params::Params;
 use koinon_proto::task::ServerOptimizer;
 use koinon_proto::{Digest, Millis, SessionId, SiteId};
@@ -25,12 +27,16 @@ impl Checker {
         let Some(round) = self.rounds.get(&session) else { return };
         let (place, kind) = (round.place(), round.kind);
         self.counts.sums_checked += 1;
-        let problem = match (self.expected_sum(session), self.reopen(round, blob)) {
-            (Err(e), _) | (_, Err(e)) => Some(e),
+        let opened = self.reopen(round, blob);
+        let problem = match (self.expected_sum(session), &opened) {
+            (Err(e), _) => Some(e),
+            (_, Err(e)) => Some(e.clone()),
             (Ok(expected), Ok(values)) => expected
-                .mismatch(&values)
-                .or_else(|| self.wrong_version(session, kind, &values, result, blob)),
+                .mismatch(values)
+                .or_else(|| self.wrong_version(session, kind, values, result, blob)),
         };
+        let share = opened.ok().and_then(|values| self.unclipped_share(session, &values));
+        self.unclipped.extend(share);
         if let Some(problem) = problem {
             self.violation(now, place, problem);
         }
@@ -87,6 +93,16 @@ impl Checker {
         again().map_err(|e| format!("the journal's messages do not open the sum: {e}"))
     }
 
+    /// The share of contributions that a round did not clip, where the next clips follow it.
+    fn unclipped_share(&self, session: SessionId, values: &[i64]) -> Option<f64> {
+        let privacy = self.manifest.privacy?;
+        let plan = &self.rounds.get(&session)?.plan.encoding;
+        let (field, range) = plan.field(UNCLIPPED)?;
+        let count = values[range].first().copied()? as f64 / f64::from(field.frac_bits).exp2();
+        let contributions = privacy.expected_batch().unwrap_or(values[0] as f64);
+        Some(share(privacy.adaptive()?.quantile, count, contributions))
+    }
+
     /// Why the version is not the one before plus the mean.
     fn wrong_version(
         &self,
@@ -107,6 +123,10 @@ impl Checker {
         // By the sites' weight; for the unit record by the rows that were to be expected.
         let batch = self.manifest.privacy.and_then(|privacy| privacy.expected_batch());
         let scale = f64::from(field.frac_bits).exp2() * batch.unwrap_or(values[0] as f64);
+        let unit = match self.manifest.privacy.and_then(|privacy| privacy.adaptive()) {
+            Some(rule) => after(rule.initial, rule.quantile, rule.rate, &self.unclipped)?,
+            None => 1.0,
+        };
         let layout = self.spec.layout();
         let read = |digest: Digest| {
             let params = Params::from_safetensors(layout, &blob(&digest)?).ok()?;
@@ -116,7 +136,7 @@ impl Checker {
             return Some("a version is not on the disk".to_owned());
         };
         let off = |((before, after), value): ((&f32, &f32), &i64)| {
-            let wanted = f64::from(*before) + learning_rate * *value as f64 / scale;
+            let wanted = f64::from(*before) + learning_rate * unit * *value as f64 / scale;
             (f64::from(*after) - wanted).abs() > 1e-6 * wanted.abs().max(1.0)
         };
         let place = before.iter().zip(&after).zip(&values[range]).position(off)?;

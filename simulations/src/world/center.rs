@@ -132,12 +132,12 @@ impl World {
         match effect {
             Effect::Blob { .. } | Effect::Record(_) => {}
             Effect::Send { site, frame } => {
-                if let Some(site) = self.sites.iter().position(|s| *s.name() == site) {
+                if let Some(site) = self.places.get(&site).copied() {
                     self.send_down(now, site, frame);
                 }
             }
             Effect::Disconnect { site } => {
-                if let Some(site) = self.sites.iter().position(|s| *s.name() == site)
+                if let Some(site) = self.places.get(&site).copied()
                     && let Some(connection) = self.hub.connections.get(&site).copied()
                 {
                     self.queue.push(now, Happening::HubDisconnected { site, connection });

@@ -69,6 +69,7 @@ impl World {
             network: Network::new(&settings.network, names.len(), seeds.stream("network")),
             hub: Hub::new(hub, seeds.stream("coordinator/entropy")),
             sites: Vec::with_capacity(names.len()),
+            places: names.iter().cloned().zip(0..).collect(),
             checker,
             site_liars: Vec::new(),
             hub_liar: None,
@@ -85,8 +86,7 @@ impl World {
             settings: settings.sites.clone(),
             work_rng: seeds.stream("work"),
             connections: 0,
-            // Trying a restart costs what the round did so far: for large models now and then.
-            replay_every: if material.spec.layout().len() > 1_000 { 300 } else { 7 },
+            replay_every: replay_every(material.spec.layout().len(), names.len()),
             start_ms: START_MS,
             horizon_ms: settings.horizon_ms,
             hub_lost: false,
@@ -150,6 +150,12 @@ impl World {
             .coordinator_lie
             .map(|lie| CoordinatorLiar::new(lie, pen(COORDINATOR, "coordinator/identity"), named));
     }
+}
+
+/// After how many records a restart is tried. It costs what the round did so far, which is a record or
+/// a few from each site: for large models and many sites now and then.
+fn replay_every(parameters: usize, sites: usize) -> usize {
+    if parameters > 1_000 { 300 } else { sites.max(7) }
 }
 
 fn name(text: &str) -> Result<SiteId, SimError> {

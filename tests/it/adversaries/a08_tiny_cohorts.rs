@@ -9,7 +9,7 @@ use koinon_proto::wire;
 use koinon_proto::wire::to_site::Message as ToSite;
 
 use super::sites::{
-    Round, Task, World, audit, fault, gained, is, ready, refusal, reported, told_invitation,
+    Round, Rounds, Task, World, audit, fault, gained, is, ready, refusal, reported, told_invitation,
 };
 use super::sums::{cohort, rng};
 use super::{Class, Outcome, Plant, script};
@@ -36,6 +36,16 @@ pub(super) const CLASS: Class = Class {
             a_weight_that_outweighs_all_others,
             "a plan in which one site's rows count for more than the task says",
             Plant::Checks(&[Weakness::AnyEncoding])
+        ),
+        script!(
+            colluders_gathered,
+            "a cohort of nine with all that collude in a roster of 64, who could sign two sets",
+            Plant::Checks(&[Weakness::AnyGraph])
+        ),
+        script!(
+            a_cohort_too_small_for_the_roster,
+            "keys for a session that is weak whoever of the roster takes part",
+            Plant::Checks(&[Weakness::AnyGraph])
         ),
     ],
 };
@@ -99,6 +109,39 @@ fn a_weight_that_outweighs_all_others(_: bool) -> Outcome {
         "keys for a session with another largest weight",
         "encoding_mismatch",
     )
+}
+
+/// A roster of 64 whose sites think that seven of them may collude.
+fn large_roster(cohort_max: u16) -> (World, Task) {
+    let mut world = World::new(64);
+    let task = Task::new(|manifest| {
+        (manifest.cohort.min, manifest.cohort.quorum) = (6, 6);
+        manifest.cohort.max = cohort_max;
+    });
+    world.offer(&task);
+    (world, task)
+}
+
+/// Nine withstand four colluders, and a task of up to 64 might gather enough: so it is seen when those
+/// who take part are known.
+fn colluders_gathered(_: bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    let (mut world, task) = large_roster(64);
+    let sites: Vec<usize> = (0..9).collect();
+    let mut rounds =
+        Rounds::start(&mut world, &task, &Round { n_min: 6, ..Round::train(1) }, &sites);
+    let participants = rounds.bundles(&mut world);
+    let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Participants(participants)));
+    outcome.goal(got.iter().any(|body| is(body, "shares")), "shares among nine");
+    outcome.holds(refusal(&world, 0) == "graph_too_weak", refusal(&world, 0));
+    audit(&mut outcome, &mut world, 0);
+    outcome
+}
+
+fn a_cohort_too_small_for_the_roster(_: bool) -> Outcome {
+    let (world, task) = large_roster(16);
+    let invite = world.invite(&task, &Round { n_min: 6, ..Round::train(1) });
+    told_invitation(world, invite, "keys for a session of at most sixteen", "graph_too_weak")
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A12: wrap-around. A sum that wraps is a wrong sum that looks right.
 
 use koinon_aggregation::planted::Weakness;
-use koinon_aggregation::{MaskedUpdate, Report, update_digest};
+use koinon_aggregation::{MaskedUpdate, Report};
 
 use super::sites::{Round, ready, told_invitation};
 use super::sums::{Inputs, cohort, one_field, opened, resign};
@@ -43,7 +43,7 @@ fn half_the_ring_on_top(_: bool) -> Outcome {
             update.packed[bit / 8] ^= 1 << (bit % 8);
             let mut report = update.report.to_bytes();
             let digest = report.len() - 64 - 32;
-            report[digest..digest + 32].copy_from_slice(&update_digest(&update.packed));
+            report[digest..digest + 32].copy_from_slice(&update.report.digest_of(&update.packed));
             resign(&mut report, "koinon/1/sign/report", &cohort.keys[3]);
             update.report = Report::from_bytes(&report).unwrap();
         }

@@ -153,3 +153,36 @@ fn the_same_rows_give_the_same_bits_in_any_thread() {
     let mut picked = Picked { rows: &mut (0..60), clip: 0.5, stop: &|| true };
     assert!(clipped_sum(&spec, &params, &data.view(), &plan, &mut picked).unwrap().stopped);
 }
+
+/// The accounting compares two draws of rows, in which all others stand at other places and in other
+/// batches: so a row must add the same bits wherever it stands, as what moves by a last digit in every
+/// row moves the sum by as many digits as there are rows. Rows of weight zero add exact zeros, which
+/// leaves the one row's part by itself.
+#[test]
+fn a_row_adds_the_same_at_every_place_and_in_batches_of_every_size() {
+    const ROWS: usize = 13;
+    for (index, spec) in models().iter().enumerate() {
+        let (params, data) = (busy(spec), Data::regression(spec, ROWS));
+        let part = |row: usize, batch_size: usize, picked: &mut dyn Iterator<Item = u32>| {
+            let weights: Vec<f32> = (0..ROWS).map(|at| f32::from(u8::from(at == row))).collect();
+            let data = TrainData { weights: Some(&weights), ..data.view() };
+            let mut plan = plan("mse", "");
+            plan.batch_size = u32::try_from(batch_size).unwrap();
+            let mut picked = Picked { rows: picked, clip: CLIP, stop: &|| false };
+            clipped_sum(spec, &params, &data, &plan, &mut picked).unwrap().gradient
+        };
+        for row in [0, 6, 12] {
+            let alone = part(row, 1, &mut std::iter::once(u32::try_from(row).unwrap()));
+            for batch_size in [1, 2, 5, 8, 13, 64] {
+                let forward = part(row, batch_size, &mut (0..13));
+                let backward = part(row, batch_size, &mut (0..13).rev());
+                let same = *forward == *alone && *backward == *alone;
+                assert!(same, "model {index}: row {row} in batches of {batch_size}");
+            }
+            assert!(alone.iter().any(|g| *g != 0.0), "model {index}: row {row} adds nothing");
+        }
+    }
+}
+
+/// Active for every row of these models.
+const CLIP: f64 = 0.05;
