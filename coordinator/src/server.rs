@@ -29,6 +29,7 @@ use tonic::transport::Server;
 use self::admin::AdminService;
 use self::blobs::Blobs;
 use self::config::Config;
+use self::downloads::Downloads;
 use self::driver::Parts;
 pub use self::error::ServerError;
 use self::journal::SqliteJournal;
@@ -41,6 +42,7 @@ mod admin;
 pub mod blobs;
 pub mod certificates;
 pub mod config;
+mod downloads;
 mod driver;
 mod error;
 pub mod init;
@@ -103,6 +105,7 @@ pub async fn run(
     let shared = Arc::new(Shared {
         name: config.name.clone(),
         driver: driver.clone(),
+        downloads: Downloads::new(blobs.clone()),
         blobs,
         authority: Arc::clone(&authority),
         issued: Arc::clone(&issued),

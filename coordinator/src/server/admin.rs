@@ -16,8 +16,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::access;
+use super::downloads::Download;
 use super::listener::Member;
-use super::rounds::{Chunks, Shared};
+use super::rounds::Shared;
 use crate::event::{Answer, Event, Rejection, codes};
 
 /// Implements the service over the driver.
@@ -26,7 +27,7 @@ pub(super) struct AdminService(pub(super) Arc<Shared>);
 #[tonic::async_trait]
 impl Admin for AdminService {
     type WatchStream = ReceiverStream<Result<wire::TaskStatus, Status>>;
-    type FetchStream = Chunks;
+    type FetchStream = Download;
 
     async fn negotiate(
         &self,
@@ -159,7 +160,7 @@ impl Admin for AdminService {
     async fn fetch(
         &self,
         request: Request<wire::FetchRequest>,
-    ) -> Result<Response<Chunks>, Status> {
+    ) -> Result<Response<Download>, Status> {
         access::any_member(&request)?;
         self.0.fetch(request.get_ref()).await.map(Response::new)
     }

@@ -4,14 +4,13 @@
 //! what it means is the core's business. A stream's reader takes one frame at a time, so a site that
 //! sends faster than the coordinator works waits in its own connection. Start at [`RoundsService`].
 
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use koinon_aggregation::roster::Role;
 use koinon_proto::id::{Digest, SiteId};
-use koinon_proto::limits::{BLOB_CHUNK_BYTES, MAILBOX_MAIL_MAX};
+use koinon_proto::limits::MAILBOX_MAIL_MAX;
 use koinon_proto::wire;
 use koinon_proto::wire::rounds_server::Rounds;
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::access::{self, Rate};
 use super::blobs::Blobs;
 use super::certificates::Authority;
+use super::downloads::{Download, Downloads};
 use super::driver::Handle;
 use super::listener::{Issued, Member, lock};
 use crate::event::{Answer, Event};
@@ -33,6 +33,7 @@ pub(super) struct Shared {
     pub(super) name: SiteId,
     pub(super) driver: Handle,
     pub(super) blobs: Blobs,
+    pub(super) downloads: Downloads,
     pub(super) authority: Arc<Authority>,
     pub(super) issued: Issued,
     pub(super) enrolments: Rate,
@@ -42,13 +43,10 @@ pub(super) struct Shared {
 /// Implements the service over the driver.
 pub(super) struct RoundsService(pub(super) Arc<Shared>);
 
-/// A download as it goes out.
-pub(super) type Chunks = ReceiverStream<Result<wire::BlobChunk, Status>>;
-
 #[tonic::async_trait]
 impl Rounds for RoundsService {
     type ExchangeStream = ReceiverStream<Result<wire::CoordinatorFrame, Status>>;
-    type FetchStream = Chunks;
+    type FetchStream = Download;
 
     async fn negotiate(
         &self,
@@ -105,7 +103,7 @@ impl Rounds for RoundsService {
     async fn fetch(
         &self,
         request: Request<wire::FetchRequest>,
-    ) -> Result<Response<Chunks>, Status> {
+    ) -> Result<Response<Download>, Status> {
         access::any_member(&request)?;
         self.0.fetch(request.get_ref()).await.map(Response::new)
     }
@@ -172,52 +170,12 @@ impl Shared {
 
     /// Streams a blob that is meant for members. Masked updates are not: they are kept for the
     /// coordinator's own recovery only.
-    pub(super) async fn fetch(&self, request: &wire::FetchRequest) -> Result<Chunks, Status> {
+    pub(super) async fn fetch(&self, request: &wire::FetchRequest) -> Result<Download, Status> {
         let digest = Digest::try_from(&request.digest[..])
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let missing = || Status::not_found(format!("no blob {}", digest.short()));
         if !self.driver.look(move |core| core.serves(&digest)).await? {
-            return Err(missing());
+            return Err(Status::not_found(format!("no blob {}", digest.short())));
         }
-        let (blobs, offset) = (self.blobs.clone(), request.offset);
-        let (chunks, outgoing) = mpsc::channel(4);
-        let opened = tokio::task::spawn_blocking(move || blobs.reader(&digest, offset))
-            .await
-            .map_err(|e| Status::internal(e.to_string()))?;
-        let (file, total) = match opened {
-            Ok(Some(opened)) => opened,
-            Ok(None) => return Err(missing()),
-            Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => {
-                return Err(Status::out_of_range(e.to_string()));
-            }
-            Err(error) => {
-                tracing::error!(blob = %digest.short(), %error, "a blob cannot be read");
-                return Err(Status::data_loss("the blob cannot be read here"));
-            }
-        };
-        tokio::task::spawn_blocking(move || stream_out(file, offset, total, &chunks));
-        Ok(ReceiverStream::new(outgoing))
-    }
-}
-
-fn stream_out(
-    mut file: std::fs::File,
-    mut offset: u64,
-    total: u64,
-    chunks: &mpsc::Sender<Result<wire::BlobChunk, Status>>,
-) {
-    loop {
-        let mut data = Vec::with_capacity(BLOB_CHUNK_BYTES);
-        let part = (&mut file).take(BLOB_CHUNK_BYTES as u64).read_to_end(&mut data);
-        let chunk = match part {
-            Ok(_) => Ok(wire::BlobChunk { offset, total, data }),
-            Err(e) => Err(Status::data_loss(e.to_string())),
-        };
-        let read = chunk.as_ref().map_or(0, |chunk| chunk.data.len() as u64);
-        offset += read;
-        // An empty blob is still one, empty, chunk.
-        if chunks.blocking_send(chunk).is_err() || read == 0 || offset >= total {
-            return;
-        }
+        self.downloads.open(digest, request.offset).await
     }
 }
