@@ -13,7 +13,7 @@ use koinon_proto::{Digest, Millis, SiteId, wire};
 use serde::Serialize;
 
 use super::unmasking::Unmasking;
-use super::{Answers, Live, Phase, Terms, Turn, Wait, not_inside};
+use super::{Answers, Kept, Live, Phase, Terms, Turn, Wait, not_inside};
 use crate::error::ReplayError;
 use crate::event::{Rejection, codes};
 use crate::record::{Bytes, Change};
@@ -23,7 +23,7 @@ use crate::upload::{Taken, Upload};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Reporting {
     pub(crate) bundles: BTreeMap<SiteId, Bytes>,
-    pub(crate) shares: BTreeMap<SiteId, Bytes>,
+    pub(crate) shares: BTreeMap<SiteId, Kept>,
     pub(crate) updates: Answers<Update>,
 }
 

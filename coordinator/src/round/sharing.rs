@@ -11,7 +11,7 @@ use koinon_proto::{Millis, SiteId, wire};
 use serde::Serialize;
 
 use super::reporting::Reporting;
-use super::{Answers, Heard, Live, Phase, Terms, Turn, Wait, repeated};
+use super::{Answers, Heard, Kept, Live, Phase, Terms, Turn, Wait, repeated};
 use crate::event::codes;
 use crate::record::{Bytes, Change};
 
@@ -19,7 +19,7 @@ use crate::record::{Bytes, Change};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Sharing {
     pub(crate) bundles: BTreeMap<SiteId, Bytes>,
-    pub(crate) shares: Answers<Bytes>,
+    pub(crate) shares: Answers<Kept>,
 }
 
 impl Sharing {
@@ -32,7 +32,7 @@ impl Sharing {
         shares: Vec<u8>,
     ) -> Heard {
         if let Some(known) = self.shares.of.get(site) {
-            return repeated(known, &shares, "dealing of shares");
+            return repeated(known.is(&shares), "dealing of shares");
         }
         let message = Shares::from_bytes(&shares)?;
         live.own_index(site, message.dealer())?;
@@ -85,7 +85,7 @@ impl Sharing {
         match change {
             Change::SharesAccepted { site, shares, .. } => {
                 let need = terms.need(self.bundles.len());
-                let new = self.shares.add(at_ms, need, site, shares.clone());
+                let new = self.shares.add(at_ms, need, site, Kept::new(shares));
                 (new && self.bundles.contains_key(site)).then_some(Phase::Sharing(self))
             }
             Change::DealersFixed { .. } => Some(Phase::Reporting(self.next())),
@@ -100,10 +100,8 @@ impl Sharing {
 }
 
 impl Live {
-    pub(super) fn replay_shares(
-        &mut self,
-        shares: &BTreeMap<SiteId, Bytes>,
-    ) -> Result<(), Refused> {
-        shares.values().try_for_each(|shares| self.session.add_shares(Shares::from_bytes(shares)?))
+    pub(super) fn replay_shares(&mut self, shares: &BTreeMap<SiteId, Kept>) -> Result<(), Refused> {
+        let mut all = shares.values();
+        all.try_for_each(|shares| self.session.add_shares(Shares::from_bytes(shares.bytes())?))
     }
 }

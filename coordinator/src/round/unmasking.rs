@@ -13,7 +13,7 @@ use koinon_proto::{Millis, SiteId, wire};
 use serde::Serialize;
 
 use super::reporting::Update;
-use super::{Heard, Live, Terms, Turn, repeated};
+use super::{Heard, Kept, Live, Terms, Turn, repeated};
 use crate::event::codes;
 use crate::record::{Bytes, Change};
 
@@ -21,12 +21,12 @@ use crate::record::{Bytes, Change};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Unmasking {
     pub(crate) bundles: BTreeMap<SiteId, Bytes>,
-    pub(crate) shares: BTreeMap<SiteId, Bytes>,
+    pub(crate) shares: BTreeMap<SiteId, Kept>,
     pub(crate) updates: BTreeMap<SiteId, Update>,
     pub(crate) signatures: BTreeMap<SiteId, Bytes>,
     /// The signatures that were sent out with the request; none before.
     pub(crate) request: Option<Bytes>,
-    pub(crate) reveals: BTreeMap<SiteId, Bytes>,
+    pub(crate) reveals: BTreeMap<SiteId, Kept>,
 }
 
 impl Unmasking {
@@ -39,7 +39,7 @@ impl Unmasking {
         signature: Vec<u8>,
     ) -> Heard {
         if let Some(known) = self.signatures.get(site) {
-            return repeated(known, &signature, "survivor signature");
+            return repeated(**known == *signature, "survivor signature");
         }
         let message = SurvivorSignature::from_bytes(&signature)?;
         live.own_index(site, message.index())?;
@@ -60,7 +60,7 @@ impl Unmasking {
         reveal: Vec<u8>,
     ) -> Heard {
         if let Some(known) = self.reveals.get(site) {
-            return repeated(known, &reveal, "reveal");
+            return repeated(known.is(&reveal), "reveal");
         }
         if self.request.is_none() {
             return Err(super::out_of_turn(codes::EARLY, "a reveal", "signatures are awaited"));
@@ -154,7 +154,7 @@ impl Unmasking {
             Change::RevealAccepted { site, reveal, .. } => {
                 inside(site)
                     && self.request.is_some()
-                    && self.reveals.insert(site.clone(), reveal.clone()).is_none()
+                    && self.reveals.insert(site.clone(), Kept::new(reveal)).is_none()
             }
             _ => false,
         };
@@ -173,7 +173,7 @@ impl Live {
             self.session.add_signature(SurvivorSignature::from_bytes(signature)?)?;
         }
         for reveal in phase.reveals.values() {
-            self.session.add_reveal(Reveal::from_bytes(reveal)?)?;
+            self.session.add_reveal(Reveal::from_bytes(reveal.bytes())?)?;
         }
         Ok(())
     }

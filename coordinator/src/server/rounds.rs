@@ -22,6 +22,7 @@ use super::blobs::Blobs;
 use super::certificates::Authority;
 use super::downloads::{Download, Downloads};
 use super::driver::Handle;
+use super::exchange::Frames;
 use super::listener::{Issued, Member, lock};
 use crate::event::{Answer, Event};
 
@@ -41,6 +42,7 @@ pub(super) struct Shared {
 }
 
 /// Implements the service over the driver.
+#[derive(Clone)]
 pub(super) struct RoundsService(pub(super) Arc<Shared>);
 
 #[tonic::async_trait]
@@ -89,15 +91,9 @@ impl Rounds for RoundsService {
 
     async fn exchange(
         &self,
-        request: Request<Streaming<wire::SiteFrame>>,
+        _: Request<Streaming<wire::SiteFrame>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
-        let site = access::member(&request, Role::Client)?.name;
-        let connection = self.0.connections.fetch_add(1, Ordering::Relaxed);
-        let (frames, outgoing) = mpsc::channel(FRAMES_WAITING_MAX);
-        let ended = self.0.driver.connected(site.clone(), connection, frames).await?;
-        tracing::info!(%site, connection, "connected");
-        tokio::spawn(read(self.0.driver.clone(), site, connection, request.into_inner(), ended));
-        Ok(Response::new(ReceiverStream::new(outgoing)))
+        Err(Status::internal("this call has a carrier of its own"))
     }
 
     async fn fetch(
@@ -106,6 +102,22 @@ impl Rounds for RoundsService {
     ) -> Result<Response<Download>, Status> {
         access::any_member(&request)?;
         self.0.fetch(request.get_ref()).await.map(Response::new)
+    }
+}
+
+impl RoundsService {
+    /// Opens a site's stream; gives what is to be sent on it. [`super::exchange`] carries both ways.
+    pub(super) async fn open(
+        &self,
+        request: Request<Frames>,
+    ) -> Result<mpsc::Receiver<Result<wire::CoordinatorFrame, Status>>, Status> {
+        let site = access::member(&request, Role::Client)?.name;
+        let connection = self.0.connections.fetch_add(1, Ordering::Relaxed);
+        let (frames, outgoing) = mpsc::channel(FRAMES_WAITING_MAX);
+        let ended = self.0.driver.connected(site.clone(), connection, frames).await?;
+        tracing::info!(%site, connection, "connected");
+        tokio::spawn(read(self.0.driver.clone(), site, connection, request.into_inner(), ended));
+        Ok(outgoing)
     }
 }
 
@@ -121,13 +133,13 @@ async fn read(
     driver: Handle,
     site: SiteId,
     connection: u64,
-    mut stream: Streaming<wire::SiteFrame>,
+    mut stream: Frames,
     mut ended: oneshot::Receiver<()>,
 ) {
     loop {
         let message = tokio::select! {
             _ = &mut ended => break,
-            message = stream.message() => message,
+            message = stream.next() => message,
         };
         match message {
             Ok(Some(frame)) => {
