@@ -5,6 +5,7 @@
 //! what may be done is the core's decision. Start at [`AdminService`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use koinon_aggregation::roster::Role;
 use koinon_proto::id::Digest;
@@ -20,6 +21,9 @@ use super::downloads::Download;
 use super::listener::Member;
 use super::rounds::Shared;
 use crate::event::{Answer, Event, Rejection, codes};
+
+/// A watch is told what changed at most so often.
+const WATCH_PAUSE: Duration = Duration::from_millis(50);
 
 /// Implements the service over the driver.
 pub(super) struct AdminService(pub(super) Arc<Shared>);
@@ -117,6 +121,8 @@ impl Admin for AdminService {
                     () = statuses.closed() => return,
                     change = changed.changed() => if change.is_err() { return },
                 }
+                // In a large round something changes all the time, and looking takes the driver's time.
+                tokio::time::sleep(WATCH_PAUSE).await;
                 let Ok(Some(now)) = shared.driver.look(move |core| core.status(&task)).await else {
                     return;
                 };
