@@ -89,6 +89,9 @@ pub(crate) struct Terms {
     pub(crate) plan: Bytes,
     /// Whether everybody shares with everybody.
     pub(crate) complete: bool,
+    /// Whether nothing is masked: see [`koinon_aggregation::plain`].
+    #[serde(skip)]
+    pub(crate) plain: bool,
     /// The roster whose keys count in the session.
     pub(crate) roster: Digest,
     pub(crate) version: Option<Digest>,
@@ -238,7 +241,7 @@ impl Round {
             Phase::Reporting(phase) => !phase.updates.of.contains_key(site),
             Phase::Unmasking(phase) => phase.request.is_some() && !phase.reveals.contains_key(site),
         };
-        bulky && !self.terms.complete && self.has_inside(site)
+        bulky && !self.terms.complete && !self.terms.plain && self.has_inside(site)
     }
 
     /// What is to happen at `now`: asked after every message and at every deadline.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use koinon_aggregation::{SessionPlan, Topology};
+use koinon_aggregation::{SessionPlan, Topology, plain};
 use koinon_proto::{Digest, Millis, SessionId, SiteId, TaskManifest, wire};
 use serde::Serialize;
 
@@ -188,6 +188,7 @@ impl State {
             session: *session,
             plan: plan.clone(),
             complete: stated.topology == Topology::Complete,
+            plain: plain::is_plain(&stated),
             roster: Digest(stated.roster),
             version: entry.version.filter(|_| !statistics),
             fitted: entry.fitted.filter(|_| !statistics),

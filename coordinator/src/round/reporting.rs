@@ -163,9 +163,13 @@ impl Reporting {
         if self.updates.of.contains_key(site) {
             return vec![Message::Accepted(wire::Accepted { session })];
         }
-        let deliveries = live
-            .session
-            .index_of(site.as_str())
+        let index = live.session.index_of(site.as_str());
+        if let Some(index) = index.filter(|_| terms.plain) {
+            // Who reports needs its number, which otherwise follows from what it was told before.
+            let shares = vec![index.to_le_bytes().to_vec()];
+            return vec![Message::Inbox(wire::Inbox { session, shares })];
+        }
+        let deliveries = index
             .and_then(|index| live.session.inbox_for(index).ok())
             .expect("a dealer of a session whose dealers are fixed has an inbox");
         let shares = deliveries.iter().map(koinon_aggregation::Delivery::to_bytes).collect();

@@ -50,21 +50,28 @@ impl Sharing {
         live: &mut Live,
     ) -> Turn {
         let need = terms.need(self.bundles.len());
+        if terms.plain {
+            return self.end(terms, live);
+        }
         let asked = |site: &SiteId| self.bundles.contains_key(site);
         let waiting = self.shares.waiting(declined, self.bundles.len(), asked);
         match self.shares.wait(terms, waiting, need, now) {
             Wait::Until(until_ms) => Turn::Wait(until_ms),
             Wait::Hopeless(reason) => Turn::Abandon(reason),
-            Wait::Over => match live.session.fix_dealers() {
-                Ok(_) => Turn::Go(Change::DealersFixed { task: terms.task }),
-                Err(_) => Turn::Abandon(codes::TOO_FEW),
-            },
+            Wait::Over => self.end(terms, live),
+        }
+    }
+
+    fn end(&self, terms: &Terms, live: &mut Live) -> Turn {
+        match live.session.fix_dealers() {
+            Ok(_) => Turn::Go(Change::DealersFixed { task: terms.task }),
+            Err(_) => Turn::Abandon(codes::TOO_FEW),
         }
     }
 
     /// Who has not dealt yet should.
     pub(super) fn mail(&self, terms: &Terms, live: &Live, site: &SiteId) -> Vec<Message> {
-        if self.shares.of.contains_key(site) {
+        if terms.plain || self.shares.of.contains_key(site) {
             return Vec::new();
         }
         let session = terms.session.into();
@@ -88,13 +95,18 @@ impl Sharing {
                 let new = self.shares.add(at_ms, need, site, Kept::new(shares));
                 (new && self.bundles.contains_key(site)).then_some(Phase::Sharing(self))
             }
-            Change::DealersFixed { .. } => Some(Phase::Reporting(self.next())),
+            Change::DealersFixed { .. } => Some(Phase::Reporting(self.next(terms))),
             _ => None,
         }
     }
 
-    fn next(self) -> Reporting {
-        let (bundles, shares) = (self.bundles, self.shares.of);
+    fn next(self, terms: &Terms) -> Reporting {
+        let (bundles, mut shares) = (self.bundles, self.shares.of);
+        if terms.plain {
+            // Nobody deals, so everybody may report.
+            let nothing = Kept::new(&Bytes::default());
+            shares = bundles.keys().map(|site| (site.clone(), nothing.clone())).collect();
+        }
         Reporting { bundles, shares, updates: Answers::default() }
     }
 }
