@@ -12,6 +12,9 @@
 //! counter block is no secret of CTR mode (NIST SP 800-38A, section 6.5, asks only that none
 //! repeats under a key).
 //!
+//! Beside it stand what else needs the CPU's own instructions: products in GF(2^128) (`field`) and
+//! X25519 of many pairs (`ladder`).
+//!
 //! Not here: what the streams are for and how seeds become keys ([`crate::stream`]). Start with
 //! [`Kernel`], then `add_streams`.
 

@@ -94,6 +94,8 @@ mod message;
 pub mod noise;
 pub mod parameters;
 mod participants;
+#[doc(hidden)]
+pub mod plain;
 mod plan;
 #[doc(hidden)]
 pub mod planted;

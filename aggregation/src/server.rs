@@ -31,6 +31,7 @@ use crate::message::reveal::Reveal;
 use crate::message::shares::{Delivery, Shares};
 use crate::message::survivors::{SetName, SurvivorSignature};
 use crate::participants::Participant;
+use crate::plain::is_plain;
 use crate::plan::SessionPlan;
 use crate::planted::{Weakness, weak};
 use crate::ring::{add_packed, packed_bytes, subtract_packed};
@@ -272,8 +273,11 @@ impl ServerSession {
     pub fn fix_dealers(&mut self) -> Result<Vec<u16>, Rejection> {
         let what = "list of dealers";
         self.at(Step::Sharing, what)?;
-        self.check_floor("dealers", self.shares.len())?;
-        self.dealers = self.shares.keys().copied().collect();
+        self.dealers = match is_plain(&self.plan) {
+            true => (0..self.cohort(what)?.len()).collect(),
+            false => self.shares.keys().copied().collect(),
+        };
+        self.check_floor("dealers", self.dealers.len())?;
         let dealings = self.shares.values().map(|dealt| &dealt.digest);
         self.agreed = after_dealing(&self.cohort(what)?.agreed, &self.dealers, dealings);
         self.step = Step::Reporting;
@@ -319,7 +323,8 @@ impl ServerSession {
         if !self.dealers.contains(index) {
             return Err(Rejection::UnknownIndex { index: report.index(), what });
         }
-        if report.agreed != self.agreed && !weak(Weakness::AnyReport) {
+        let plain = is_plain(&self.plan);
+        if report.agreed != self.agreed && !plain && !weak(Weakness::AnyReport) {
             return Err(Rejection::WrongSession { site: site(), what });
         }
         if !report.claim(&reporter.identity).holds() {
@@ -389,7 +394,7 @@ impl ServerSession {
         self.survivors_name = Some(SetName::of(&self.agreed, &survivors, n));
         self.survivors = survivors;
         self.good = vec![Vec::new(); n];
-        self.n_short = self.dealers.len();
+        self.n_short = if is_plain(&self.plan) { 0 } else { self.dealers.len() };
         self.step = Step::Unmasking;
         Ok(self.survivors.to_vec())
     }

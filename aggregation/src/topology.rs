@@ -13,6 +13,7 @@ use crate::hash::{Digest, hash};
 use crate::indices::Indices;
 use crate::parameters::{self, ParameterError, Sparse};
 use crate::participants::COMPLETE_MAX;
+use crate::plain::has_no_graph;
 use crate::plan::threshold;
 
 /// Who holds shares of whose secrets, and with it the version of the protocol.
@@ -65,6 +66,7 @@ impl Topology {
 pub(crate) fn arc_min(topology: &Topology, n: usize) -> Result<u16, ParameterError> {
     match topology {
         Topology::Complete => Ok(0),
+        none if has_no_graph(none) => Ok(0),
         Topology::Sparse(sparse) => parameters::survivors_on_an_arc(sparse, n).map(narrow),
     }
 }
@@ -107,6 +109,10 @@ impl Scheme {
             let rules = Rules { n, threshold: t, signers, quorum: t };
             return Ok(Self { rules, graph: None });
         };
+        if has_no_graph(topology) {
+            let rules = Rules { n: 0, threshold: 0, signers: Indices::default(), quorum: 0 };
+            return Ok(Self { rules, graph: None });
+        }
         let [degree, t, size, quorum] =
             [sparse.degree, sparse.threshold, sparse.committee, sparse.quorum].map(usize::from);
         if !is_degree(degree, n) || t < 2 || t > degree || size > n || quorum == 0 || quorum > size

@@ -6,9 +6,9 @@
 //! untimed. A figure ending in `_over_parts` is the measured time over the sum of the parts that
 //! nobody can leave out, each measured on the same machine in the same run ([`parts`]).
 //!
-//! Deliberately not here: wall time, rounds over a network (the example `round` of the end-to-end
-//! tests runs them), other frameworks, and opinions: limits are printed beside the figures. Start
-//! with [`run`].
+//! Whole rounds are measured with the network that this machine has within itself ([`round`]), and
+//! only of them the wall time. Deliberately not here: other frameworks, and opinions: limits are
+//! printed beside the figures. Start with [`run`].
 
 mod client;
 mod cohort;
@@ -19,6 +19,7 @@ mod noise;
 mod parts;
 pub(crate) mod plot;
 mod progress;
+pub(crate) mod round;
 mod server;
 
 use figure::Report;
@@ -47,6 +48,8 @@ pub(crate) enum Part {
     ServerBonawitz,
     /// Samples of discrete noise.
     Noise,
+    /// Whole rounds over gRPC and mutual TLS.
+    Round,
 }
 
 /// How much is measured.
@@ -56,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
     /// Threads that prepare what is not timed.
     pub(crate) jobs: usize,
+    /// Of whole rounds.
+    pub(crate) round: round::Options,
 }
 
 /// Measures the wanted parts, all if none is named.
@@ -76,6 +81,9 @@ pub(crate) fn run(only: &[Part], options: &Options) -> anyhow::Result<Report> {
         if wants(part) || wants(Part::Server) {
             report.add(server::measure(&setting, options, &progress)?);
         }
+    }
+    if wants(Part::Round) {
+        report.add(round::measure(&options.round, options.quick, &progress)?);
     }
     Ok(report)
 }

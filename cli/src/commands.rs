@@ -17,7 +17,7 @@ pub(crate) mod ledger;
 #[cfg(feature = "client")]
 pub(crate) mod model;
 #[cfg(feature = "client")]
-mod operator;
+pub(crate) mod operator;
 #[cfg(feature = "partition")]
 pub(crate) mod partition;
 #[cfg(feature = "client")]
@@ -54,7 +54,8 @@ fn log_to_stderr() {
 
 #[cfg(any(feature = "client", feature = "coordinator", feature = "partition"))]
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(2).max_blocking_threads(8).enable_all().build()?)
 }
 
 /// Resolves when somebody presses Ctrl-C or the system asks the program to end.

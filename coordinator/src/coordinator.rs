@@ -184,6 +184,7 @@ impl Coordinator {
     fn decide(&mut self, out: &mut Out, change: Change) {
         let record = Record { at_ms: self.now, change };
         self.state.apply(&record).expect("a decision is made in the state that it follows from");
+        self.state.forget_said(Some(&record.change));
         out.records.push(record);
     }
 
@@ -241,6 +242,7 @@ impl Coordinator {
             let members = self.cohort_keys(round, &find)?;
             self.live.insert(*digest, Live::rebuild(round, members, &find)?);
         }
+        self.state.forget_said(None);
         Ok(())
     }
 

@@ -15,6 +15,7 @@
 //! what is made of the sum (`material`). Start at [`Round::turn`].
 
 mod answers;
+mod kept;
 mod live;
 pub(crate) mod reporting;
 pub(crate) mod selection;
@@ -37,6 +38,7 @@ use crate::task::private::Adapted;
 pub(crate) use live::Live;
 
 use answers::{Answers, Wait};
+use kept::Kept;
 use reporting::Reporting;
 use sharing::Sharing;
 use training::Training;
@@ -87,6 +89,9 @@ pub(crate) struct Terms {
     pub(crate) plan: Bytes,
     /// Whether everybody shares with everybody.
     pub(crate) complete: bool,
+    /// Whether nothing is masked: see [`koinon_aggregation::plain`].
+    #[serde(skip)]
+    pub(crate) plain: bool,
     /// The roster whose keys count in the session.
     pub(crate) roster: Digest,
     pub(crate) version: Option<Digest>,
@@ -157,14 +162,6 @@ pub(crate) enum Said {
 }
 
 impl Said {
-    fn bytes(&self) -> &[u8] {
-        let (Self::Ready(bytes)
-        | Self::Shares(bytes)
-        | Self::Signature(bytes)
-        | Self::Reveal(bytes)) = self;
-        bytes
-    }
-
     fn what(&self) -> &'static str {
         match self {
             Self::Ready(_) => "key bundle",
@@ -244,7 +241,7 @@ impl Round {
             Phase::Reporting(phase) => !phase.updates.of.contains_key(site),
             Phase::Unmasking(phase) => phase.request.is_some() && !phase.reveals.contains_key(site),
         };
-        bulky && !self.terms.complete && self.has_inside(site)
+        bulky && !self.terms.complete && !self.terms.plain && self.has_inside(site)
     }
 
     /// What is to happen at `now`: asked after every message and at every deadline.
@@ -260,8 +257,8 @@ impl Round {
 
     /// A site's message about this round; reports are heard by [`Round::on_report`].
     pub(crate) fn hear(&self, live: &mut Live, site: &SiteId, message: Said) -> Heard {
-        if let Some(known) = self.known(site, &message) {
-            return repeated(known, message.bytes(), message.what());
+        if let Some(same) = self.known(site, &message) {
+            return repeated(same, message.what());
         }
         if !self.has_inside(site) {
             return Err(not_inside(&self.terms, site));
@@ -305,15 +302,15 @@ impl Round {
         match &self.phase {
             Phase::Reporting(phase) => phase.on_report(&self.terms, live, site, report),
             Phase::Unmasking(phase) => match phase.updates.get(site) {
-                Some(known) => repeated(&known.report, &report.report, "report").map(|_| None),
+                Some(known) => repeated(*known.report == report.report, "report").map(|_| None),
                 None => Err(not_inside(&self.terms, site)),
             },
             _ => Err(out_of_turn(codes::EARLY, "a report", self.phase_name())),
         }
     }
 
-    /// What was accepted of a site in the place of this message.
-    fn known(&self, site: &SiteId, message: &Said) -> Option<&Bytes> {
+    /// Whether this message is what was accepted of a site in its place, if anything was.
+    fn known(&self, site: &SiteId, message: &Said) -> Option<bool> {
         let (bundles, shares) = match &self.phase {
             Phase::Training(phase) => (&phase.bundles.of, None),
             Phase::Sharing(phase) => (&phase.bundles, Some(&phase.shares.of)),
@@ -321,8 +318,10 @@ impl Round {
             Phase::Unmasking(phase) => (&phase.bundles, Some(&phase.shares)),
         };
         match message {
-            Said::Ready(_) => bundles.get(site),
-            Said::Shares(_) => shares.and_then(|shares| shares.get(site)),
+            Said::Ready(bundle) => bundles.get(site).map(|known| **known == *bundle),
+            Said::Shares(message) => {
+                shares.and_then(|shares| shares.get(site)).map(|known| known.is(message))
+            }
             Said::Signature(_) | Said::Reveal(_) => None,
         }
     }
@@ -350,6 +349,22 @@ impl Round {
             Phase::Training(_) | Phase::Sharing(_) => Vec::new(),
             Phase::Reporting(phase) => phase.updates.values().cloned().collect(),
             Phase::Unmasking(phase) => phase.updates.values().cloned().collect(),
+        }
+    }
+
+    /// Keeps of the shares and reveals what tells them from others: the private sum has them now.
+    pub(crate) fn forget(&mut self, site: Option<&SiteId>) {
+        let all: [Option<&mut BTreeMap<SiteId, Kept>>; 2] = match &mut self.phase {
+            Phase::Training(_) => [None, None],
+            Phase::Sharing(phase) => [Some(&mut phase.shares.of), None],
+            Phase::Reporting(phase) => [Some(&mut phase.shares), None],
+            Phase::Unmasking(phase) => [Some(&mut phase.shares), Some(&mut phase.reveals)],
+        };
+        for kept in all.into_iter().flatten() {
+            match site {
+                Some(site) => kept.get_mut(site).into_iter().for_each(Kept::forget),
+                None => kept.values_mut().for_each(Kept::forget),
+            }
         }
     }
 
@@ -384,8 +399,8 @@ impl Round {
 }
 
 /// A message that was accepted before: the same again is welcome, another one is not.
-fn repeated(known: &[u8], message: &[u8], what: &str) -> Heard {
-    if known == message {
+fn repeated(same: bool, what: &str) -> Heard {
+    if same {
         return Ok(None);
     }
     Err(Rejection::new(codes::EQUIVOCATION, format!("a second, different {what}")))

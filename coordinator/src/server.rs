@@ -29,8 +29,10 @@ use tonic::transport::Server;
 use self::admin::AdminService;
 use self::blobs::Blobs;
 use self::config::Config;
+use self::downloads::Downloads;
 use self::driver::Parts;
 pub use self::error::ServerError;
+use self::exchange::Carrier;
 use self::journal::SqliteJournal;
 use self::listener::Port;
 use self::rounds::{RoundsService, Shared};
@@ -41,8 +43,10 @@ mod admin;
 pub mod blobs;
 pub mod certificates;
 pub mod config;
+mod downloads;
 mod driver;
 mod error;
+mod exchange;
 pub mod init;
 pub mod journal;
 pub mod listener;
@@ -52,6 +56,8 @@ mod rounds;
 const DRAIN: Duration = Duration::from_secs(5);
 /// A silent connection is asked for a sign of life this often, and given up after the same time.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// What a site may send before any of it is read: the chunks that it has on their way at a time, twice.
+const WINDOW_BYTES: u32 = 1 << 20;
 /// Calls at a time on one connection.
 const STREAMS_MAX: u32 = 32;
 
@@ -103,6 +109,7 @@ pub async fn run(
     let shared = Arc::new(Shared {
         name: config.name.clone(),
         driver: driver.clone(),
+        downloads: Downloads::new(blobs.clone()),
         blobs,
         authority: Arc::clone(&authority),
         issued: Arc::clone(&issued),
@@ -137,9 +144,11 @@ fn serve(
     shared: Arc<Shared>,
     stopped: impl Future<Output = ()>,
 ) -> Result<impl Future<Output = Result<(), ServerError>>, ServerError> {
-    let rounds = RoundsServer::new(RoundsService(Arc::clone(&shared)))
+    let rounds = RoundsService(Arc::clone(&shared));
+    let general = RoundsServer::new(rounds.clone())
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX);
+    let rounds = Carrier { rounds, general };
     let admin = AdminServer::new(AdminService(shared))
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX);
@@ -149,8 +158,8 @@ fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(STREAMS_MAX)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(2 << 20)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         .add_service(rounds)
         .add_service(admin)
         .serve_with_incoming_shutdown(incoming, stopped);

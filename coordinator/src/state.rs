@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use koinon_aggregation::{SessionPlan, Topology};
+use koinon_aggregation::{SessionPlan, Topology, plain};
 use koinon_proto::{Digest, Millis, SessionId, SiteId, TaskManifest, wire};
 use serde::Serialize;
 
@@ -91,6 +91,25 @@ impl State {
         done.ok_or(Misfit)
     }
 
+    /// The private sum of a running round has the shares or the reveal of this record, of all without
+    /// one: of them a digest is enough from now on.
+    pub(crate) fn forget_said(&mut self, change: Option<&Change>) {
+        match change {
+            None => {
+                let rounds = self.tasks.values_mut().filter_map(|task| task.round.as_mut());
+                rounds.for_each(|round| round.forget(None));
+            }
+            Some(
+                Change::SharesAccepted { task, site, .. }
+                | Change::RevealAccepted { task, site, .. },
+            ) => {
+                let round = self.tasks.get_mut(task).and_then(|task| task.round.as_mut());
+                round.into_iter().for_each(|round| round.forget(Some(site)));
+            }
+            Some(_) => {}
+        }
+    }
+
     /// A digest of the whole state: equal states have equal digests.
     pub(crate) fn digest(&self) -> Digest {
         let bytes =
@@ -169,6 +188,7 @@ impl State {
             session: *session,
             plan: plan.clone(),
             complete: stated.topology == Topology::Complete,
+            plain: plain::is_plain(&stated),
             roster: Digest(stated.roster),
             version: entry.version.filter(|_| !statistics),
             fitted: entry.fitted.filter(|_| !statistics),

@@ -11,12 +11,13 @@ use koinon_proto::wire;
 
 use crate::places::Places;
 
-/// All uploads of a round that are staged at a time; one may be staged however long it is.
-const STAGED_BYTES_MAX: usize = 16 << 20;
+/// Beside two uploads however long they are, so much of a round's is staged at a time. As much again
+/// may be on its way from those who have a place.
+const STAGED_BYTES: usize = 4 << 20;
 
 /// Places for uploads of so many bytes each.
 pub(crate) fn places(bytes: usize) -> Places {
-    Places::new(STAGED_BYTES_MAX / bytes.max(1))
+    Places::new(2 + STAGED_BYTES / bytes.max(1))
 }
 
 /// An upload under way.

@@ -5,6 +5,7 @@ use rand::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::admission::admit;
+use super::keyed::Keyed;
 use super::session::{Session, Step, read_plan};
 use super::shared::Shared;
 use crate::agree::{self, Way};
@@ -94,6 +95,39 @@ impl Advertised {
         let (own, shares) = deal.out(&secret, signer, rng);
         let dealing = shares.dealing.digest();
         Ok((Shared { session, channels, mask: self.mask, secret, own, dealing }, shares))
+    }
+
+    /// Goes on to the masked update in a session where nothing is masked, as the participant `me` of
+    /// any number.
+    #[cfg(feature = "plain")]
+    #[must_use]
+    pub fn plain(self, me: u16) -> Option<Keyed> {
+        use crate::indices::Indices;
+        use crate::participants::Participants;
+        use crate::topology::{Rules, Seat};
+        let agreed = self.plan.agreed();
+        let rules = Rules { n: 0, threshold: 0, signers: Indices::default(), quorum: 0 };
+        let me = usize::from(me);
+        let seat = Seat { me, peers: Vec::new(), places: Vec::new(), rules };
+        let participants = Participants::some(me + 1, agreed.digest, Vec::new());
+        let session = Session { plan: self.plan, participants, seat, floor: 0, arc_min: 0 };
+        Some(Keyed {
+            session,
+            mask: self.mask,
+            secret: Secret::new([0; 32]),
+            dealing: [0; 32],
+            agreed,
+            dealers: Indices::default(),
+            dealings: Vec::new(),
+            held: Vec::new(),
+        })
+    }
+
+    /// There are no such sessions.
+    #[cfg(not(feature = "plain"))]
+    #[must_use]
+    pub fn plain(self, _: u16) -> Option<Keyed> {
+        None
     }
 
     /// The canonical bytes of this state, with its secrets.

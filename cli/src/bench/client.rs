@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_small_session_is_measured_whole() {
-        let options = Options { quick: true, jobs: 2 };
+        let options = Options { quick: true, jobs: 2, round: Default::default() };
         let shape = Shape::new(70, 1_000, 10).unwrap();
         let (breakdown, wire) = session(&shape, &options, &Progress::new()).unwrap();
         assert!(breakdown.phases.iter().all(|(_, seconds)| *seconds > 0.0), "{breakdown:?}");

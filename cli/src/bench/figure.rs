@@ -78,7 +78,7 @@ impl Figure {
 
     fn row(&self) -> Vec<String> {
         let value = self.value.map_or_else(
-            || "not on this CPU".to_owned(),
+            || if self.note.is_empty() { "not on this CPU" } else { "not measured" }.to_owned(),
             |v| format!("{} {}", digits(v), self.unit).trim_end().to_owned(),
         );
         let limit = match self.limit {

@@ -277,7 +277,7 @@ mod tests {
     /// The sum is checked by the measurement itself; here, that every phase and part is counted.
     #[test]
     fn a_small_session_opens_and_every_part_of_it_is_counted() {
-        let options = Options { quick: true, jobs: 2 };
+        let options = Options { quick: true, jobs: 2, round: Default::default() };
         let progress = Progress::new();
         for complete in [false, true] {
             let setting = Setting {

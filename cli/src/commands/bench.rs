@@ -24,9 +24,16 @@ What the figures are:
                            signatures and bytes, each measured on this machine in this run
   wire_over_bound          bytes up over 1.01 x d x b / 8 + 16 KB
   noise_ns_per_sample      one sample of discrete noise
+  round_cpu_ms_per_site    a whole round over gRPC and mutual TLS, both sides together
+  round_extra_cpu_*, round_*_over_plain_wall
+                           against the same round without masks: only a program that is built
+                           with --features plain can run one
+  round_coordinator_memory_mib
+                           the most that the coordinator's process ever held
+  round_up_over_bound      bytes up of a site over 1.01 x d x b / 8 + 16 KB
 
-All is CPU time of one core, so another busy program matters little; one that shares the core's
-caches matters some. Everything takes a quarter of an hour, nearly all of it to prepare ten
+All but the last is CPU time of one core, so another busy program matters little; one that shares
+the core's caches matters some. Rounds have wall times too: run them on a quiet machine. Everything takes a quarter of an hour, nearly all of it to prepare ten
 thousand real sites. For a look:
   koinon bench aggregation --only kernel
   koinon bench aggregation --only client --quick
@@ -52,6 +59,8 @@ pub(crate) struct Arguments {
     /// End with exit code 9 if a figure misses its limit.
     #[arg(long)]
     check: bool,
+    #[command(flatten)]
+    round: bench::round::Options,
 }
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
@@ -60,7 +69,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
-    let options = Options { quick: arguments.quick, jobs };
+    let options = Options { quick: arguments.quick, jobs, round: arguments.round };
     let report = bench::run(&arguments.only, &options)?;
     match arguments.format {
         Format::Text => say(report.text().trim_end()),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use koinon_aggregation::parameters::Assumptions;
 use koinon_aggregation::planted::{Weakness, weak};
 use koinon_aggregation::{
-    COMPLETE_MAX, CodecError, EncodingPlan, Field, SessionPlan, Topology, threshold,
+    COMPLETE_MAX, CodecError, EncodingPlan, Field, SessionPlan, Topology, plain, threshold,
 };
 use koinon_model::contribution::{FieldChoice, FieldSpec, fields};
 use koinon_model::features::FeaturePlan;
@@ -105,6 +105,9 @@ pub(super) fn invitation(
 /// Whether as much is withstood as the task and the site's policy say. That the graph is as strong as
 /// it claims for those who take part is checked when they are known.
 fn graph_is_strong(round: &Round, policy: &Policy) -> bool {
+    if plain::is_plain(&round.plan) {
+        return true;
+    }
     let cohort = &round.manifest.cohort;
     match (&round.plan.topology, usize::from(cohort.max) <= COMPLETE_MAX) {
         (Topology::Complete, complete) => complete,
@@ -131,6 +134,9 @@ pub(super) fn withstands_roster(
     mut sizes: RangeInclusive<usize>,
     members: usize,
 ) -> bool {
+    if plain::is_plain(&round.plan) {
+        return true;
+    }
     let own = policy.cohort.colluding_percent_min;
     let part = |of: usize, percent: u8| (of * usize::from(percent)).div_ceil(100);
     if let Topology::Sparse(sparse) = &round.plan.topology {

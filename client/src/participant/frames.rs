@@ -65,7 +65,7 @@ impl Participant {
             self.check_in_anyway(turn);
             self.say_again(turn);
         }
-        self.await_receipt();
+        self.await_receipt(!before);
         self.ask_for_roster(turn);
     }
 

@@ -31,14 +31,18 @@ pub(super) struct Upload {
     pub(super) next: u32,
     /// The first chunk that is not on its way; none as long as nobody asked on this connection.
     unsent: Option<u32>,
+    /// Welcomes on this connection since the coordinator last asked for another chunk.
+    quiet: u32,
 }
 
 /// Chunks on their way at a time.
 const WINDOW: u32 = 8;
+/// So many welcomes without a sign of progress mean that chunks were dropped.
+const QUIET_MAX: u32 = 2;
 
 impl Reporting {
     pub(super) fn new(round: Round, packed: Vec<u8>) -> Self {
-        Self { round, upload: Some(Upload { packed, next: 0, unsent: None }) }
+        Self { round, upload: Some(Upload { packed, next: 0, unsent: None, quiet: 0 }) }
     }
 
     /// The phase after the coordinator confirmed the update.
@@ -56,10 +60,14 @@ impl Upload {
     /// The coordinator wants this chunk next. A receipt that says nothing new changes nothing: chunks
     /// behind a lost one are asked for again after the next hello.
     fn on_receipt(&mut self, next: u32) {
+        let begins = self.unsent.is_none();
         self.unsent = match self.unsent {
             Some(unsent) if next >= self.next => Some(unsent.max(next)),
             _ => Some(next),
         };
+        if next != self.next || begins {
+            self.quiet = 0;
+        }
         self.next = next;
     }
 
@@ -97,10 +105,15 @@ impl Participant {
         self.upload(turn);
     }
 
-    /// What was sent may be lost: the receipt that answers a hello says where to go on.
-    pub(super) fn await_receipt(&mut self) {
+    /// What was sent may be lost: the receipt that answers a hello says where to go on. On the
+    /// very connection that chunks are on their way on they are lost only if nothing comes for long: a
+    /// welcome may cross the first of them.
+    pub(super) fn await_receipt(&mut self, connected: bool) {
         if let Phase::Reporting(Reporting { upload: Some(upload), .. }) = &mut self.phase {
-            upload.unsent = None;
+            upload.quiet += 1;
+            if connected || upload.quiet == QUIET_MAX {
+                (upload.unsent, upload.quiet) = (None, 0);
+            }
         }
     }
 

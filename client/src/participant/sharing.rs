@@ -6,7 +6,7 @@
 //! has left before the masked update is durable as well.
 
 use koinon_aggregation::client::{Advertised, Keyed, Shared};
-use koinon_aggregation::{Bundle, CodecError, Delivery, Encoded, Notice, Rejection};
+use koinon_aggregation::{Bundle, CodecError, Delivery, Encoded, Notice, Rejection, plain};
 use koinon_proto::wire::to_coordinator::Message as Reply;
 use koinon_proto::{Digest, wire};
 use prost::Message as _;
@@ -119,6 +119,9 @@ impl Participant {
         {
             return;
         }
+        if self.phase.round().is_some_and(|round| plain::is_plain(&round.plan)) {
+            return self.report_plainly(turn, &message, asked);
+        }
         let Phase::Sharing(Sharing { step: Step::Shared, .. }) = &self.phase else {
             return turn.fault(Fault::OutOfStep);
         };
@@ -142,6 +145,19 @@ impl Participant {
             }
             Err(rejection) => unverified(turn, &rejection),
         }
+    }
+
+    /// In a round where nothing is masked there was nothing to share: see [`plain`].
+    fn report_plainly(&mut self, turn: &mut Turn<'_>, message: &wire::Inbox, asked: Digest) {
+        let number = message.shares.first().and_then(|bytes| bytes.first_chunk::<2>());
+        let secret = self.durable.active.as_ref().map(|active| &active.secret);
+        let state = secret.and_then(|secret| Advertised::from_secret_bytes(secret).ok());
+        let keyed = state.zip(number).and_then(|(s, number)| s.plain(u16::from_le_bytes(*number)));
+        let (Some(keyed), Phase::Sharing(phase)) = (keyed, &mut self.phase) else {
+            return turn.fault(Fault::OutOfStep);
+        };
+        phase.step = Step::Keyed { keyed: Box::new(keyed), asked };
+        self.mask_when_ready(turn);
     }
 
     /// Masks the contribution once it and all shares are here.

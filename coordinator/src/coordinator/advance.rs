@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use koinon_aggregation::parameters::{Assumptions, ParameterError, sparse_between};
-use koinon_aggregation::{COMPLETE_MAX, OpenError, ServerSession, SessionPlan, Topology};
+use koinon_aggregation::{COMPLETE_MAX, OpenError, ServerSession, SessionPlan, Topology, plain};
 use koinon_proto::task::CohortPlan;
 use koinon_proto::{Digest, Millis, SiteId, context, session_id};
 use rand::CryptoRng;
@@ -152,7 +152,8 @@ impl Coordinator {
         let roster = self.roster.as_ref().expect("candidates are members of a roster");
         let encoding = self.materials[digest].encoding(&task.manifest, kind);
         let members = roster.roster().clients_at(Some(self.now)).members().count();
-        let topology = topology(&task.manifest.cohort, cohort.len(), members);
+        let topology = plain::topology(&task.manifest.name)
+            .map_or_else(|| topology(&task.manifest.cohort, cohort.len(), members), Ok);
         let topology = topology.expect("what the whole cohort can do, a part of it can");
         let plan = SessionPlan {
             session: session.0,

@@ -13,7 +13,7 @@ use koinon_proto::{Digest, Millis, SiteId, wire};
 use serde::Serialize;
 
 use super::unmasking::Unmasking;
-use super::{Answers, Live, Phase, Terms, Turn, Wait, not_inside};
+use super::{Answers, Kept, Live, Phase, Terms, Turn, Wait, not_inside};
 use crate::error::ReplayError;
 use crate::event::{Rejection, codes};
 use crate::record::{Bytes, Change};
@@ -23,7 +23,7 @@ use crate::upload::{Taken, Upload};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Reporting {
     pub(crate) bundles: BTreeMap<SiteId, Bytes>,
-    pub(crate) shares: BTreeMap<SiteId, Bytes>,
+    pub(crate) shares: BTreeMap<SiteId, Kept>,
     pub(crate) updates: Answers<Update>,
 }
 
@@ -163,9 +163,13 @@ impl Reporting {
         if self.updates.of.contains_key(site) {
             return vec![Message::Accepted(wire::Accepted { session })];
         }
-        let deliveries = live
-            .session
-            .index_of(site.as_str())
+        let index = live.session.index_of(site.as_str());
+        if let Some(index) = index.filter(|_| terms.plain) {
+            // Who reports needs its number, which otherwise follows from what it was told before.
+            let shares = vec![index.to_le_bytes().to_vec()];
+            return vec![Message::Inbox(wire::Inbox { session, shares })];
+        }
+        let deliveries = index
             .and_then(|index| live.session.inbox_for(index).ok())
             .expect("a dealer of a session whose dealers are fixed has an inbox");
         let shares = deliveries.iter().map(koinon_aggregation::Delivery::to_bytes).collect();

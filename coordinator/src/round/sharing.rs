@@ -11,7 +11,7 @@ use koinon_proto::{Millis, SiteId, wire};
 use serde::Serialize;
 
 use super::reporting::Reporting;
-use super::{Answers, Heard, Live, Phase, Terms, Turn, Wait, repeated};
+use super::{Answers, Heard, Kept, Live, Phase, Terms, Turn, Wait, repeated};
 use crate::event::codes;
 use crate::record::{Bytes, Change};
 
@@ -19,7 +19,7 @@ use crate::record::{Bytes, Change};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Sharing {
     pub(crate) bundles: BTreeMap<SiteId, Bytes>,
-    pub(crate) shares: Answers<Bytes>,
+    pub(crate) shares: Answers<Kept>,
 }
 
 impl Sharing {
@@ -32,7 +32,7 @@ impl Sharing {
         shares: Vec<u8>,
     ) -> Heard {
         if let Some(known) = self.shares.of.get(site) {
-            return repeated(known, &shares, "dealing of shares");
+            return repeated(known.is(&shares), "dealing of shares");
         }
         let message = Shares::from_bytes(&shares)?;
         live.own_index(site, message.dealer())?;
@@ -50,21 +50,28 @@ impl Sharing {
         live: &mut Live,
     ) -> Turn {
         let need = terms.need(self.bundles.len());
+        if terms.plain {
+            return self.end(terms, live);
+        }
         let asked = |site: &SiteId| self.bundles.contains_key(site);
         let waiting = self.shares.waiting(declined, self.bundles.len(), asked);
         match self.shares.wait(terms, waiting, need, now) {
             Wait::Until(until_ms) => Turn::Wait(until_ms),
             Wait::Hopeless(reason) => Turn::Abandon(reason),
-            Wait::Over => match live.session.fix_dealers() {
-                Ok(_) => Turn::Go(Change::DealersFixed { task: terms.task }),
-                Err(_) => Turn::Abandon(codes::TOO_FEW),
-            },
+            Wait::Over => self.end(terms, live),
+        }
+    }
+
+    fn end(&self, terms: &Terms, live: &mut Live) -> Turn {
+        match live.session.fix_dealers() {
+            Ok(_) => Turn::Go(Change::DealersFixed { task: terms.task }),
+            Err(_) => Turn::Abandon(codes::TOO_FEW),
         }
     }
 
     /// Who has not dealt yet should.
     pub(super) fn mail(&self, terms: &Terms, live: &Live, site: &SiteId) -> Vec<Message> {
-        if self.shares.of.contains_key(site) {
+        if terms.plain || self.shares.of.contains_key(site) {
             return Vec::new();
         }
         let session = terms.session.into();
@@ -85,25 +92,28 @@ impl Sharing {
         match change {
             Change::SharesAccepted { site, shares, .. } => {
                 let need = terms.need(self.bundles.len());
-                let new = self.shares.add(at_ms, need, site, shares.clone());
+                let new = self.shares.add(at_ms, need, site, Kept::new(shares));
                 (new && self.bundles.contains_key(site)).then_some(Phase::Sharing(self))
             }
-            Change::DealersFixed { .. } => Some(Phase::Reporting(self.next())),
+            Change::DealersFixed { .. } => Some(Phase::Reporting(self.next(terms))),
             _ => None,
         }
     }
 
-    fn next(self) -> Reporting {
-        let (bundles, shares) = (self.bundles, self.shares.of);
+    fn next(self, terms: &Terms) -> Reporting {
+        let (bundles, mut shares) = (self.bundles, self.shares.of);
+        if terms.plain {
+            // Nobody deals, so everybody may report.
+            let nothing = Kept::new(&Bytes::default());
+            shares = bundles.keys().map(|site| (site.clone(), nothing.clone())).collect();
+        }
         Reporting { bundles, shares, updates: Answers::default() }
     }
 }
 
 impl Live {
-    pub(super) fn replay_shares(
-        &mut self,
-        shares: &BTreeMap<SiteId, Bytes>,
-    ) -> Result<(), Refused> {
-        shares.values().try_for_each(|shares| self.session.add_shares(Shares::from_bytes(shares)?))
+    pub(super) fn replay_shares(&mut self, shares: &BTreeMap<SiteId, Kept>) -> Result<(), Refused> {
+        let mut all = shares.values();
+        all.try_for_each(|shares| self.session.add_shares(Shares::from_bytes(shares.bytes())?))
     }
 }

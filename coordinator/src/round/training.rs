@@ -33,7 +33,7 @@ impl Training {
         bundle: Vec<u8>,
     ) -> Heard {
         if let Some(known) = self.bundles.of.get(site) {
-            return repeated(known, &bundle, "key bundle");
+            return repeated(**known == *bundle, "key bundle");
         }
         let message = Bundle::from_bytes(&bundle)?;
         own(site, message.site())?;

@@ -13,7 +13,7 @@ use koinon_proto::{Millis, SiteId, wire};
 use serde::Serialize;
 
 use super::reporting::Update;
-use super::{Heard, Live, Terms, Turn, repeated};
+use super::{Heard, Kept, Live, Terms, Turn, repeated};
 use crate::event::codes;
 use crate::record::{Bytes, Change};
 
@@ -21,12 +21,12 @@ use crate::record::{Bytes, Change};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Unmasking {
     pub(crate) bundles: BTreeMap<SiteId, Bytes>,
-    pub(crate) shares: BTreeMap<SiteId, Bytes>,
+    pub(crate) shares: BTreeMap<SiteId, Kept>,
     pub(crate) updates: BTreeMap<SiteId, Update>,
     pub(crate) signatures: BTreeMap<SiteId, Bytes>,
     /// The signatures that were sent out with the request; none before.
     pub(crate) request: Option<Bytes>,
-    pub(crate) reveals: BTreeMap<SiteId, Bytes>,
+    pub(crate) reveals: BTreeMap<SiteId, Kept>,
 }
 
 impl Unmasking {
@@ -39,7 +39,7 @@ impl Unmasking {
         signature: Vec<u8>,
     ) -> Heard {
         if let Some(known) = self.signatures.get(site) {
-            return repeated(known, &signature, "survivor signature");
+            return repeated(**known == *signature, "survivor signature");
         }
         let message = SurvivorSignature::from_bytes(&signature)?;
         live.own_index(site, message.index())?;
@@ -60,7 +60,7 @@ impl Unmasking {
         reveal: Vec<u8>,
     ) -> Heard {
         if let Some(known) = self.reveals.get(site) {
-            return repeated(known, &reveal, "reveal");
+            return repeated(known.is(&reveal), "reveal");
         }
         if self.request.is_none() {
             return Err(super::out_of_turn(codes::EARLY, "a reveal", "signatures are awaited"));
@@ -80,6 +80,9 @@ impl Unmasking {
         now: Millis,
         live: &mut Live,
     ) -> Turn {
+        if terms.plain {
+            return Turn::Open;
+        }
         if self.request.is_some() {
             let gone = |site: &&SiteId| {
                 self.updates.contains_key(*site) && !self.reveals.contains_key(*site)
@@ -116,7 +119,7 @@ impl Unmasking {
     pub(super) fn mail(&self, terms: &Terms, live: &Live, site: &SiteId) -> Vec<Message> {
         let session = || Vec::from(terms.session);
         let mut mail = Vec::new();
-        if self.reveals.contains_key(site) {
+        if terms.plain || self.reveals.contains_key(site) {
             return mail;
         }
         if !self.signatures.contains_key(site) {
@@ -154,7 +157,7 @@ impl Unmasking {
             Change::RevealAccepted { site, reveal, .. } => {
                 inside(site)
                     && self.request.is_some()
-                    && self.reveals.insert(site.clone(), reveal.clone()).is_none()
+                    && self.reveals.insert(site.clone(), Kept::new(reveal)).is_none()
             }
             _ => false,
         };
@@ -173,7 +176,7 @@ impl Live {
             self.session.add_signature(SurvivorSignature::from_bytes(signature)?)?;
         }
         for reveal in phase.reveals.values() {
-            self.session.add_reveal(Reveal::from_bytes(reveal)?)?;
+            self.session.add_reveal(Reveal::from_bytes(reveal.bytes())?)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! what may be done is the core's decision. Start at [`AdminService`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use koinon_aggregation::roster::Role;
 use koinon_proto::id::Digest;
@@ -16,9 +17,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::access;
+use super::downloads::Download;
 use super::listener::Member;
-use super::rounds::{Chunks, Shared};
+use super::rounds::Shared;
 use crate::event::{Answer, Event, Rejection, codes};
+
+/// A watch is told what changed at most so often.
+const WATCH_PAUSE: Duration = Duration::from_millis(50);
 
 /// Implements the service over the driver.
 pub(super) struct AdminService(pub(super) Arc<Shared>);
@@ -26,7 +31,7 @@ pub(super) struct AdminService(pub(super) Arc<Shared>);
 #[tonic::async_trait]
 impl Admin for AdminService {
     type WatchStream = ReceiverStream<Result<wire::TaskStatus, Status>>;
-    type FetchStream = Chunks;
+    type FetchStream = Download;
 
     async fn negotiate(
         &self,
@@ -116,6 +121,8 @@ impl Admin for AdminService {
                     () = statuses.closed() => return,
                     change = changed.changed() => if change.is_err() { return },
                 }
+                // In a large round something changes all the time, and looking takes the driver's time.
+                tokio::time::sleep(WATCH_PAUSE).await;
                 let Ok(Some(now)) = shared.driver.look(move |core| core.status(&task)).await else {
                     return;
                 };
@@ -159,7 +166,7 @@ impl Admin for AdminService {
     async fn fetch(
         &self,
         request: Request<wire::FetchRequest>,
-    ) -> Result<Response<Chunks>, Status> {
+    ) -> Result<Response<Download>, Status> {
         access::any_member(&request)?;
         self.0.fetch(request.get_ref()).await.map(Response::new)
     }

@@ -6,7 +6,7 @@
 //! [`Blobs::open`].
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use koinon_proto::id::Digest;
@@ -67,12 +67,12 @@ impl Blobs {
         }
     }
 
-    /// Opens a blob for reading from `offset`, after checking all of it; `None` if there is none.
-    /// Gives the file and its whole length.
+    /// Opens a blob for reading, after checking all of it; `None` if there is none. Gives the file and
+    /// its length.
     ///
     /// # Errors
-    /// As [`Self::get`], or `InvalidInput` when the offset lies behind the end.
-    pub fn reader(&self, digest: &Digest, offset: u64) -> io::Result<Option<(File, u64)>> {
+    /// As [`Self::get`].
+    pub fn reader(&self, digest: &Digest) -> io::Result<Option<(File, u64)>> {
         let mut file = match File::open(self.path(digest)) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -90,10 +90,7 @@ impl Blobs {
         if Digest(hash.finalize().into()) != *digest {
             return Err(self.damaged(digest));
         }
-        if offset > total {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "offset behind the end"));
-        }
-        file.seek(SeekFrom::Start(offset))?;
+        file.rewind()?;
         Ok(Some((file, total)))
     }
 
@@ -131,20 +128,19 @@ mod tests {
         let blobs = Blobs::open(dir.path()).unwrap();
         let digest = Digest::of(b"content");
         assert!(blobs.get(&digest).unwrap().is_none());
-        assert!(blobs.reader(&digest, 0).unwrap().is_none());
+        assert!(blobs.reader(&digest).unwrap().is_none());
         blobs.put(&digest, b"content").unwrap();
         blobs.put(&digest, b"content").unwrap();
         assert_eq!(blobs.get(&digest).unwrap().unwrap(), b"content");
 
-        let (mut file, total) = blobs.reader(&digest, 3).unwrap().unwrap();
-        let mut rest = String::new();
-        file.read_to_string(&mut rest).unwrap();
-        assert_eq!((rest.as_str(), total), ("tent", 7));
-        assert_eq!(blobs.reader(&digest, 8).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let (mut file, total) = blobs.reader(&digest).unwrap().unwrap();
+        let mut all = String::new();
+        file.read_to_string(&mut all).unwrap();
+        assert_eq!((all.as_str(), total), ("content", 7));
 
         fs::write(blobs.path(&digest), b"contenT").unwrap();
         assert_eq!(blobs.get(&digest).unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(blobs.reader(&digest, 0).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(blobs.reader(&digest).unwrap_err().kind(), io::ErrorKind::InvalidData);
         blobs.put(&digest, b"content").unwrap();
         assert!(blobs.get(&digest).unwrap().is_some());
         blobs.remove(&digest).unwrap();

@@ -28,7 +28,7 @@ use crate::journal::Journal;
 use crate::record::Record;
 
 /// Commands that wait for the driver; who finds the queue full waits in turn.
-const QUEUE: usize = 256;
+const QUEUE: usize = 64;
 /// Events handled before their records are written together.
 const BATCH_MAX: usize = 64;
 

@@ -4,14 +4,13 @@
 //! what it means is the core's business. A stream's reader takes one frame at a time, so a site that
 //! sends faster than the coordinator works waits in its own connection. Start at [`RoundsService`].
 
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use koinon_aggregation::roster::Role;
 use koinon_proto::id::{Digest, SiteId};
-use koinon_proto::limits::{BLOB_CHUNK_BYTES, MAILBOX_MAIL_MAX};
+use koinon_proto::limits::MAILBOX_MAIL_MAX;
 use koinon_proto::wire;
 use koinon_proto::wire::rounds_server::Rounds;
 use tokio::sync::{mpsc, oneshot};
@@ -21,7 +20,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::access::{self, Rate};
 use super::blobs::Blobs;
 use super::certificates::Authority;
+use super::downloads::{Download, Downloads};
 use super::driver::Handle;
+use super::exchange::Frames;
 use super::listener::{Issued, Member, lock};
 use crate::event::{Answer, Event};
 
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     pub(super) name: SiteId,
     pub(super) driver: Handle,
     pub(super) blobs: Blobs,
+    pub(super) downloads: Downloads,
     pub(super) authority: Arc<Authority>,
     pub(super) issued: Issued,
     pub(super) enrolments: Rate,
@@ -40,15 +42,13 @@ pub(super) struct Shared {
 }
 
 /// Implements the service over the driver.
+#[derive(Clone)]
 pub(super) struct RoundsService(pub(super) Arc<Shared>);
-
-/// A download as it goes out.
-pub(super) type Chunks = ReceiverStream<Result<wire::BlobChunk, Status>>;
 
 #[tonic::async_trait]
 impl Rounds for RoundsService {
     type ExchangeStream = ReceiverStream<Result<wire::CoordinatorFrame, Status>>;
-    type FetchStream = Chunks;
+    type FetchStream = Download;
 
     async fn negotiate(
         &self,
@@ -91,23 +91,33 @@ impl Rounds for RoundsService {
 
     async fn exchange(
         &self,
-        request: Request<Streaming<wire::SiteFrame>>,
+        _: Request<Streaming<wire::SiteFrame>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
+        Err(Status::internal("this call has a carrier of its own"))
+    }
+
+    async fn fetch(
+        &self,
+        request: Request<wire::FetchRequest>,
+    ) -> Result<Response<Download>, Status> {
+        access::any_member(&request)?;
+        self.0.fetch(request.get_ref()).await.map(Response::new)
+    }
+}
+
+impl RoundsService {
+    /// Opens a site's stream; gives what is to be sent on it. [`super::exchange`] carries both ways.
+    pub(super) async fn open(
+        &self,
+        request: Request<Frames>,
+    ) -> Result<mpsc::Receiver<Result<wire::CoordinatorFrame, Status>>, Status> {
         let site = access::member(&request, Role::Client)?.name;
         let connection = self.0.connections.fetch_add(1, Ordering::Relaxed);
         let (frames, outgoing) = mpsc::channel(FRAMES_WAITING_MAX);
         let ended = self.0.driver.connected(site.clone(), connection, frames).await?;
         tracing::info!(%site, connection, "connected");
         tokio::spawn(read(self.0.driver.clone(), site, connection, request.into_inner(), ended));
-        Ok(Response::new(ReceiverStream::new(outgoing)))
-    }
-
-    async fn fetch(
-        &self,
-        request: Request<wire::FetchRequest>,
-    ) -> Result<Response<Chunks>, Status> {
-        access::any_member(&request)?;
-        self.0.fetch(request.get_ref()).await.map(Response::new)
+        Ok(outgoing)
     }
 }
 
@@ -123,13 +133,13 @@ async fn read(
     driver: Handle,
     site: SiteId,
     connection: u64,
-    mut stream: Streaming<wire::SiteFrame>,
+    mut stream: Frames,
     mut ended: oneshot::Receiver<()>,
 ) {
     loop {
         let message = tokio::select! {
             _ = &mut ended => break,
-            message = stream.message() => message,
+            message = stream.next() => message,
         };
         match message {
             Ok(Some(frame)) => {
@@ -172,52 +182,12 @@ impl Shared {
 
     /// Streams a blob that is meant for members. Masked updates are not: they are kept for the
     /// coordinator's own recovery only.
-    pub(super) async fn fetch(&self, request: &wire::FetchRequest) -> Result<Chunks, Status> {
+    pub(super) async fn fetch(&self, request: &wire::FetchRequest) -> Result<Download, Status> {
         let digest = Digest::try_from(&request.digest[..])
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let missing = || Status::not_found(format!("no blob {}", digest.short()));
         if !self.driver.look(move |core| core.serves(&digest)).await? {
-            return Err(missing());
+            return Err(Status::not_found(format!("no blob {}", digest.short())));
         }
-        let (blobs, offset) = (self.blobs.clone(), request.offset);
-        let (chunks, outgoing) = mpsc::channel(4);
-        let opened = tokio::task::spawn_blocking(move || blobs.reader(&digest, offset))
-            .await
-            .map_err(|e| Status::internal(e.to_string()))?;
-        let (file, total) = match opened {
-            Ok(Some(opened)) => opened,
-            Ok(None) => return Err(missing()),
-            Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => {
-                return Err(Status::out_of_range(e.to_string()));
-            }
-            Err(error) => {
-                tracing::error!(blob = %digest.short(), %error, "a blob cannot be read");
-                return Err(Status::data_loss("the blob cannot be read here"));
-            }
-        };
-        tokio::task::spawn_blocking(move || stream_out(file, offset, total, &chunks));
-        Ok(ReceiverStream::new(outgoing))
-    }
-}
-
-fn stream_out(
-    mut file: std::fs::File,
-    mut offset: u64,
-    total: u64,
-    chunks: &mpsc::Sender<Result<wire::BlobChunk, Status>>,
-) {
-    loop {
-        let mut data = Vec::with_capacity(BLOB_CHUNK_BYTES);
-        let part = (&mut file).take(BLOB_CHUNK_BYTES as u64).read_to_end(&mut data);
-        let chunk = match part {
-            Ok(_) => Ok(wire::BlobChunk { offset, total, data }),
-            Err(e) => Err(Status::data_loss(e.to_string())),
-        };
-        let read = chunk.as_ref().map_or(0, |chunk| chunk.data.len() as u64);
-        offset += read;
-        // An empty blob is still one, empty, chunk.
-        if chunks.blocking_send(chunk).is_err() || read == 0 || offset >= total {
-            return;
-        }
+        self.downloads.open(digest, request.offset).await
     }
 }
