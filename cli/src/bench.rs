@@ -12,6 +12,7 @@
 
 mod client;
 mod cohort;
+pub(crate) mod conformance;
 mod cpu;
 pub(crate) mod figure;
 mod kernel;

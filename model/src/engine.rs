@@ -3,13 +3,14 @@
 //! It opens no file, draws no randomness of its own and knows no rounds. Start at [`Engine::load`]
 //! and [`Engine::forward`] for answers, [`train`] for an update.
 //!
-//! Two implementations lie behind this door and nobody outside can tell them apart:
-//! * `graph`: every operation, on burn's `flex` back end with its autodiff. The oracle.
-//! * `fast`: chains of linear layers and pointwise activations, in plain loops; several times
-//!   faster on small networks, where burn's cost is its bookkeeping. Chosen by itself where the
-//!   model is such a chain. Fused paths for more operations have their place beside it.
+//! Three implementations lie behind this door and nobody outside can tell them apart:
+//! * `fast`: chains of linear layers and pointwise activations, in plain loops: small tables.
+//! * `fused`: every operation as a kernel of its own, row by row through the cache, with matrix products
+//!   by the crate `gemm`: images, norms, branches.
+//! * `graph`: every operation on burn's `flex` back end with its autodiff. The oracle of the others;
+//!   it runs where it is asked for ([`Choice::General`]).
 //!
-//! Both give the gradient of one batch of any size at given weights; [`train`] owns the rest (order,
+//! All give the gradient of one batch of any size at given weights; [`train`] owns the rest (order,
 //! optimizer, stopping). [`clipped_sum`] gives what a step with record-level privacy takes from a site:
 //! the sum of the gradients of single rows, each clipped by its own norm.
 //!
@@ -19,7 +20,8 @@
 //!
 //! Same inputs, same seed, same build, same kind of processor: same bits, at any number of threads,
 //! because nothing here runs on more than the caller's own. Across processors `fast` is exact up to
-//! the system's `exp` and `tanh`; `graph` picks its matrix kernels by what the processor offers.
+//! the system's `exp` and `tanh`; `fused` and `graph` pick their matrix kernels by what the processor
+//! offers.
 //!
 //! ```
 //! use koinon_model::{engine::{Engine, TrainOptions, train}, loss::TrainData, params::Params};
@@ -62,7 +64,7 @@ use crate::tensor::{Boundary, ShapeError};
 
 use objective::Objective;
 pub use rows::{Picked, RowSum, clipped_sum};
-pub use train::{TrainOptions, TrainOutcome, train};
+pub use train::{TrainOptions, TrainOutcome, train, train_by};
 
 /// A model with its values, ready to answer. Shared between threads by reference.
 pub struct Engine {
@@ -70,10 +72,18 @@ pub struct Engine {
     runner: Runner,
 }
 
+/// Which implementation computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The fastest that knows the model.
+    Automatic,
+    /// The general one, on burn: for comparison.
+    General,
+}
+
 enum Runner {
     Fast(fast::Loaded),
     Fused(fused::Loaded),
-    #[cfg_attr(not(test), expect(dead_code, reason = "the oracle of the tests"))]
     Graph(graph::Loaded),
 }
 
@@ -143,13 +153,37 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Params`] where they belong to another layout, [`EngineError::Variance`].
     pub fn load(spec: &CheckedSpec, params: &Params) -> Result<Self, EngineError> {
+        Self::load_by(Choice::Automatic, spec, params)
+    }
+
+    /// [`Engine::load`] by a chosen implementation.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn load_by(
+        choice: Choice,
+        spec: &CheckedSpec,
+        params: &Params,
+    ) -> Result<Self, EngineError> {
         params.check_layout(spec.layout())?;
         check_variances(spec, params)?;
-        let runner = match fast::Chain::new(spec) {
-            Some(chain) => Runner::Fast(fast::Loaded::new(chain, params.values())),
-            None => Runner::Fused(fused::Loaded::new(spec, params.values())),
+        let values = params.values();
+        let runner = match (choice, fast::Chain::new(spec)) {
+            (Choice::General, _) => Runner::Graph(graph::Loaded::new(spec, values)),
+            (Choice::Automatic, Some(chain)) => Runner::Fast(fast::Loaded::new(chain, values)),
+            (Choice::Automatic, None) => Runner::Fused(fused::Loaded::new(spec, values)),
         };
         Ok(Self { spec: spec.clone(), runner })
+    }
+
+    /// What computes: `chain`, `fused`, or `burn`.
+    #[must_use]
+    pub fn kernels(&self) -> &'static str {
+        match self.runner {
+            Runner::Fast(_) => "chain",
+            Runner::Fused(_) => "fused",
+            Runner::Graph(_) => "burn",
+        }
     }
 
     /// The model.

@@ -52,14 +52,13 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<Outcome> {
         );
     }
     let progress = Progress::new();
-    let bar = progress.steps("cases", folders.len() as u64);
+    progress.phase("cases", folders.len());
     let mut cases = Vec::with_capacity(folders.len());
     for folder in folders {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         cases.push((name, case(&folder)?));
-        bar.inc(1);
+        progress.step(1);
     }
-    bar.finish_and_clear();
     Ok(Outcome { cases })
 }
 
@@ -91,7 +90,8 @@ fn case(folder: &Path) -> anyhow::Result<Verdict> {
                 }
             }
             Err(ProgramError::Op { error: OpError::Unsupported(why), node }) => {
-                return Ok(Verdict::Unsupported(node.clone(), format!("node `{node}`: {why}")));
+                let message = format!("node `{node}`: {why}");
+                return Ok(Verdict::Unsupported("a type or a feature".into(), message));
             }
             Err(error) => return Ok(Verdict::Wrong(error.to_string())),
         }
@@ -207,9 +207,7 @@ impl Outcome {
     /// A machine's report: `{name, value, unit, limit}`.
     pub(crate) fn json(&self) -> serde_json::Value {
         let [passed, unsupported, wrong] = self.counts();
-        let figure = |name: &str, value: usize, limit: Option<usize>| {
-            serde_json::json!({ "name": name, "value": value, "unit": "cases", "limit": limit })
-        };
+        let figure = |name: &str, value: usize, limit: Option<usize>| serde_json::json!({ "name": name, "value": value, "unit": "cases", "limit": limit });
         serde_json::json!([
             figure("conformance_passed", passed, None),
             figure("conformance_unsupported", unsupported, None),

@@ -1,4 +1,5 @@
-//! `koinon bench`: what the private sum costs on this machine, in CPU time.
+//! `koinon bench`: what the private sum costs on this machine, and whether models are computed as their
+//! format says.
 
 use std::path::PathBuf;
 
@@ -12,6 +13,28 @@ pub(crate) enum Command {
     /// The private sum: kernels, one site, the coordinator, noise.
     #[command(after_long_help = TEACHING)]
     Aggregation(Arguments),
+    /// ONNX's own test cases: passed, unsupported, wrong.
+    #[command(after_long_help = CASES)]
+    Conformance(Cases),
+}
+
+const CASES: &str = "\
+The cases come with the package onnx of PyPI, versions up to 1.22:
+  pip download --no-deps onnx==1.22.0 && unzip onnx-*.whl 'onnx/backend/*'
+  koinon bench conformance onnx/backend/test/data/node
+A float passes within 1e-4 + 1e-3 of its size; everything else exactly. What is not supported is
+refused by name when a file is read, and never computed wrongly: a wrong case ends with exit code 9.";
+
+#[derive(clap::Args)]
+pub(crate) struct Cases {
+    /// The folder of cases: each a folder with `model.onnx` and `test_data_set_N`.
+    dir: PathBuf,
+    /// Name every case, not only what is wrong.
+    #[arg(long)]
+    all: bool,
+    /// A table, or a list of {name, value, unit, limit}.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 const TEACHING: &str = "\
@@ -64,7 +87,26 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
-    let Command::Aggregation(arguments) = command;
+    match command {
+        Command::Aggregation(arguments) => aggregation(arguments),
+        Command::Conformance(cases) => conformance(&cases),
+    }
+}
+
+fn conformance(cases: &Cases) -> anyhow::Result<()> {
+    let outcome = bench::conformance::run(&cases.dir).or_exit(Exit::Config)?;
+    match cases.format {
+        Format::Text => say(outcome.text(cases.all)),
+        Format::Json => say_json(&outcome.json())?,
+    }
+    let [_, _, wrong] = outcome.counts();
+    if wrong > 0 {
+        return Err(fail(Exit::Verification, format!("{wrong} cases are computed wrongly")));
+    }
+    Ok(())
+}
+
+fn aggregation(arguments: Arguments) -> anyhow::Result<()> {
     let jobs = match arguments.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::fast::{self, Ghost, factor};
 use super::train::{Differentiator, Gather, check, check_batch};
-use super::{EngineError, Objective};
+use super::{Choice, EngineError, Objective};
 use crate::loss::TrainData;
 use crate::params::Params;
 use crate::plan::TrainingPlan;
@@ -106,7 +106,7 @@ impl<'a> Adder<'a> {
         }
         check_batch(spec, 1)?;
         let gradient = Zeroizing::new(vec![0.0; spec.layout().trainable()]);
-        let differentiator = Differentiator::new(spec, 1);
+        let differentiator = Differentiator::new(Choice::Automatic, spec, 1);
         Ok(Self { way: Way::RowByRow { differentiator, gradient }, rows_max: 1 })
     }
 

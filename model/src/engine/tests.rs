@@ -53,7 +53,7 @@ fn gradients_of_every_operation_agree_with_differences() {
         let spec = spec(text);
         let params = support::busy(&spec);
         let data = Data::regression(&spec, 3);
-        let mut differentiator = Differentiator::new(&spec, 3);
+        let mut differentiator = Differentiator::new(Choice::Automatic, &spec, 3);
         let (_, found) = gradient(&mut differentiator, &spec, params.values(), &data);
         let wanted = differences(&spec, params.values(), &data);
         for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
@@ -71,7 +71,7 @@ fn the_fast_path_agrees_with_its_oracle() {
             let spec = mlp(13, 9, activation, 3);
             let params = Params::init(&spec, 3);
             let data = Data::regression(&spec, rows);
-            let mut fast = Differentiator::new(&spec, rows);
+            let mut fast = Differentiator::new(Choice::Automatic, &spec, rows);
             assert!(matches!(fast, Differentiator::Fast(_)));
             let mut graph = Differentiator::Graph(graph::Differentiator::new(&spec));
             let (loss, found) = gradient(&mut fast, &spec, params.values(), &data);
@@ -91,6 +91,51 @@ fn the_fast_path_agrees_with_its_oracle() {
             }
         }
     }
+}
+
+/// Every operation, in models of several shapes, against burn: answers and gradients.
+#[test]
+fn the_fused_path_agrees_with_its_oracle() {
+    for text in OPS {
+        let spec = spec(text);
+        let params = support::busy(&spec);
+        for rows in [1, 2, 5] {
+            let data = Data::regression(&spec, rows);
+            let mut fused = Differentiator::Fused(fused::Tape::new(&spec));
+            let mut graph = Differentiator::new(Choice::General, &spec, rows);
+            let (loss, found) = gradient(&mut fused, &spec, params.values(), &data);
+            let (oracle_loss, oracle) = gradient(&mut graph, &spec, params.values(), &data);
+            assert!((loss - oracle_loss).abs() < 1e-4 * (1.0 + loss), "{loss} {oracle_loss}");
+            for (found, wanted) in found.iter().zip(&oracle) {
+                assert!((found - wanted).abs() < 2e-5 * (1.0 + wanted.abs()), "{found} {wanted}");
+            }
+            let input = Boundary::from_rows(&spec, &data.x).unwrap();
+            let oracle = Engine::load_by(Choice::General, &spec, &params).unwrap();
+            let fused = fused::Loaded::new(&spec, params.values());
+            for cut in 1..spec.n_nodes() {
+                let head = fused.forward(&spec, 0..cut, &input).unwrap();
+                let wanted = oracle.forward(0..cut, &input).unwrap();
+                for (found, wanted) in head.tensors().iter().zip(wanted.tensors()) {
+                    for (found, wanted) in found.data().iter().zip(wanted.data()) {
+                        assert!((found - wanted).abs() < 1e-5 * (1.0 + wanted.abs()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A second call finds the room of the first one, whatever the batch, and gives the same bits.
+#[test]
+fn fused_answers_do_not_depend_on_earlier_calls() {
+    let spec = cnn();
+    let engine = Engine::load(&spec, &support::busy(&spec)).unwrap();
+    assert_eq!(engine.kernels(), "fused");
+    let few = Data::regression(&spec, 2);
+    let many = Data::regression(&spec, 9);
+    let first = engine.outputs(&few.x).unwrap();
+    let _ = engine.outputs(&many.x).unwrap();
+    assert_eq!(engine.outputs(&few.x).unwrap(), first);
 }
 
 #[test]
@@ -373,7 +418,7 @@ fn a_second_back_end_agrees() {
         let other = burn::tensor::Device::ndarray();
         let mut other = Differentiator::Graph(graph::Differentiator::on(other, &spec));
         let (loss, found) = gradient(&mut other, &spec, params.values(), &data);
-        let mut own = Differentiator::new(&spec, 4);
+        let mut own = Differentiator::new(Choice::Automatic, &spec, 4);
         let (own_loss, wanted) = gradient(&mut own, &spec, params.values(), &data);
         assert!((loss - own_loss).abs() < 1e-4);
         for (found, wanted) in found.iter().zip(&wanted) {
@@ -443,7 +488,7 @@ proptest! {
         let data = Data::regression(&spec, rows);
         let outputs = Engine::load(&spec, &params).unwrap().outputs(&data.x).unwrap();
         prop_assert_eq!(outputs.len(), rows * spec.output_width());
-        let mut differentiator = Differentiator::new(&spec, rows);
+        let mut differentiator = Differentiator::new(Choice::Automatic, &spec, rows);
         let (loss, gradient) = gradient(&mut differentiator, &spec, params.values(), &data);
         prop_assert!(loss.is_finite() && gradient.iter().all(|g| g.is_finite()));
     }

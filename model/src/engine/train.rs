@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::objective::Objective;
 use super::optimizer::Stepper;
 use super::order::order;
-use super::{EngineError, check_variances, fast, fused, graph};
+use super::{Choice, EngineError, check_variances, fast, fused, graph};
 use crate::limits::BATCH_ELEMENTS_MAX;
 use crate::loss::{LossSum, TrainData};
 use crate::params::{Delta, Params};
@@ -42,7 +42,6 @@ pub struct TrainOutcome {
 pub(super) enum Differentiator<'a> {
     Fast(fast::Tape),
     Fused(fused::Tape<'a>),
-    #[cfg_attr(not(test), expect(dead_code, reason = "the oracle of the tests"))]
     Graph(graph::Differentiator<'a>),
 }
 
@@ -55,10 +54,11 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Differentiator<'a> {
-    pub(super) fn new(spec: &'a CheckedSpec, rows_max: usize) -> Self {
-        match fast::Chain::new(spec) {
-            Some(chain) => Self::Fast(fast::Tape::new(chain, rows_max)),
-            None => Self::Fused(fused::Tape::new(spec)),
+    pub(super) fn new(choice: Choice, spec: &'a CheckedSpec, rows_max: usize) -> Self {
+        match (choice, fast::Chain::new(spec)) {
+            (Choice::General, _) => Self::Graph(graph::Differentiator::new(spec)),
+            (Choice::Automatic, Some(chain)) => Self::Fast(fast::Tape::new(chain, rows_max)),
+            (Choice::Automatic, None) => Self::Fused(fused::Tape::new(spec)),
         }
     }
 
@@ -91,13 +91,28 @@ pub fn train(
     plan: &TrainingPlan,
     options: &TrainOptions<'_>,
 ) -> Result<TrainOutcome, EngineError> {
+    train_by(Choice::Automatic, spec, start, data, plan, options)
+}
+
+/// [`train`] by a chosen implementation.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_by(
+    choice: Choice,
+    spec: &CheckedSpec,
+    start: &Params,
+    data: &TrainData<'_>,
+    plan: &TrainingPlan,
+    options: &TrainOptions<'_>,
+) -> Result<TrainOutcome, EngineError> {
     let objective = check(spec, start, plan)?;
     let rows = objective.check(data, spec.input_width())?;
     let batch_rows = plan.batch_size.min(rows) as usize;
     check_batch(spec, batch_rows)?;
 
     let trainable = spec.layout().trainable();
-    let mut differentiator = Differentiator::new(spec, batch_rows);
+    let mut differentiator = Differentiator::new(choice, spec, batch_rows);
     let mut stepper = Stepper::new(plan, options.round, trainable);
     let mut weights = Zeroizing::new(start.values().to_vec());
     let mut gradient = Zeroizing::new(vec![0.0; trainable]);

@@ -4,7 +4,7 @@
 //! here are skipped by the decoder; those that would change the meaning are looked for in `read.rs`.
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct ModelProto {
+pub(super) struct ModelProto {
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
     #[prost(string, tag = "2")]
@@ -18,7 +18,7 @@ pub struct ModelProto {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct OperatorSetId {
+pub(super) struct OperatorSetId {
     #[prost(string, tag = "1")]
     pub domain: String,
     #[prost(int64, tag = "2")]
@@ -26,13 +26,13 @@ pub struct OperatorSetId {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct FunctionProto {
+pub(super) struct FunctionProto {
     #[prost(string, tag = "1")]
     pub name: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct GraphProto {
+pub(super) struct GraphProto {
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
     #[prost(string, tag = "2")]
@@ -49,10 +49,10 @@ pub struct GraphProto {
 
 /// A message of which only the presence matters.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Unread {}
+pub(super) struct Unread {}
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct NodeProto {
+pub(super) struct NodeProto {
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
@@ -68,7 +68,7 @@ pub struct NodeProto {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct AttributeProto {
+pub(super) struct AttributeProto {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(float, tag = "2")]
@@ -94,18 +94,18 @@ pub struct AttributeProto {
 }
 
 /// `AttributeProto.AttributeType`.
-pub mod kind {
-    pub const FLOAT: i32 = 1;
-    pub const INT: i32 = 2;
-    pub const STRING: i32 = 3;
-    pub const TENSOR: i32 = 4;
-    pub const FLOATS: i32 = 6;
-    pub const INTS: i32 = 7;
-    pub const STRINGS: i32 = 8;
+pub(super) mod kind {
+    pub(in crate::onnx) const FLOAT: i32 = 1;
+    pub(in crate::onnx) const INT: i32 = 2;
+    pub(in crate::onnx) const STRING: i32 = 3;
+    pub(in crate::onnx) const TENSOR: i32 = 4;
+    pub(in crate::onnx) const FLOATS: i32 = 6;
+    pub(in crate::onnx) const INTS: i32 = 7;
+    pub(in crate::onnx) const STRINGS: i32 = 8;
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct TensorProto {
+pub(super) struct TensorProto {
     #[prost(int64, repeated, tag = "1")]
     pub dims: Vec<i64>,
     #[prost(int32, tag = "2")]
@@ -133,7 +133,7 @@ pub struct TensorProto {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Entry {
+pub(super) struct Entry {
     #[prost(string, tag = "1")]
     pub key: String,
     #[prost(string, tag = "2")]
@@ -141,7 +141,7 @@ pub struct Entry {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct ValueInfoProto {
+pub(super) struct ValueInfoProto {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(message, optional, tag = "2")]
@@ -149,13 +149,13 @@ pub struct ValueInfoProto {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct TypeProto {
+pub(super) struct TypeProto {
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorType>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct TensorType {
+pub(super) struct TensorType {
     #[prost(int32, tag = "1")]
     pub elem_type: i32,
     #[prost(message, optional, tag = "2")]
@@ -163,13 +163,13 @@ pub struct TensorType {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct ShapeProto {
+pub(super) struct ShapeProto {
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<Dimension>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Dimension {
+pub(super) struct Dimension {
     #[prost(int64, optional, tag = "1")]
     pub dim_value: Option<i64>,
     #[prost(string, optional, tag = "2")]

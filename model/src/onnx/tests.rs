@@ -187,7 +187,6 @@ fn what_hostile_files_ask_for_is_refused_when_it_runs() {
         ("Expand", vec![huge, huge]),
         ("Reshape", vec![huge, 2]),
         ("Pad", vec![huge, huge, huge, huge]),
-        ("Pad", vec![i64::MIN, 0, huge, 9]),
         ("Unsqueeze", vec![huge]),
         ("CenterCropPad", vec![i64::MIN, huge]),
         ("TopK", vec![huge]),

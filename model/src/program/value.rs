@@ -104,6 +104,10 @@ pub(crate) trait Element:
 
 macro_rules! number {
     ($type:ty, $variant:ident) => {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "conversions saturate, wrap or round as their documentation says"
+        )]
         impl Element for $type {
             const DTYPE: DType = DType::$variant;
             fn wrap(items: Vec<Self>) -> Data {
@@ -115,36 +119,15 @@ macro_rules! number {
                     _ => None,
                 }
             }
-            #[expect(
-                clippy::cast_lossless,
-                clippy::cast_precision_loss,
-                reason = "one text for all types; doubles hold what models use"
-            )]
             fn to_f64(self) -> f64 {
                 self as f64
             }
-            #[expect(
-                clippy::cast_lossless,
-                clippy::cast_possible_truncation,
-                reason = "one text for all types; floats are cut towards zero on purpose"
-            )]
             fn to_i128(self) -> i128 {
                 self as i128
             }
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "conversion saturates on purpose"
-            )]
             fn from_f64(number: f64) -> Self {
                 number as $type
             }
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                clippy::cast_precision_loss,
-                reason = "conversion wraps on purpose"
-            )]
             fn from_i128(number: i128) -> Self {
                 number as $type
             }
@@ -289,8 +272,12 @@ impl Value {
 
     /// The elements as this type, or what was expected.
     pub(crate) fn slice<T: Element>(&self) -> OpResult<&[T]> {
-        let expected = || format!("its elements are {:?}, expected {:?}", self.dtype(), T::DTYPE);
-        T::slice(&self.data).ok_or_else(|| OpError::Misfit(expected()))
+        T::slice(&self.data).ok_or_else(|| {
+            let words = format!("its elements are {:?}, expected {:?}", self.dtype(), T::DTYPE);
+            // Another float is a valid one for the operation, in a width that is not computed here.
+            let float = self.dtype().is_float() && T::DTYPE.is_float();
+            if float { OpError::Unsupported(words) } else { OpError::Misfit(words) }
+        })
     }
 
     /// The elements as single precision.

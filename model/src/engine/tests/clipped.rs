@@ -17,7 +17,7 @@ fn oracle(
     let objective = Objective::new(plan, spec.output_width()).unwrap();
     let rows = data.x.len() / spec.input_width();
     let labels = data.y.len() / rows;
-    let mut differentiator = Differentiator::new(spec, 1);
+    let mut differentiator = Differentiator::new(Choice::Automatic, spec, 1);
     let (mut sum, mut clipped) = (vec![0.0; spec.layout().trainable()], 0);
     for row in 0..rows {
         let x = &data.x[row * spec.input_width()..][..spec.input_width()];

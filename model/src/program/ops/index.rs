@@ -230,8 +230,8 @@ pub(super) fn non_zero(x: &Value) -> OpResult<Value> {
     });
     let own = strides(x.shape());
     let mut out = Vec::with_capacity(x.rank() * hits.len());
-    for axis in 0..x.rank() {
-        let index = |&hit: &usize| i64::try_from(hit / own[axis] % x.shape()[axis]).unwrap_or(0);
+    for (stride, side) in own.iter().zip(x.shape()) {
+        let index = |&hit: &usize| i64::try_from(hit / stride % side).unwrap_or(0);
         out.extend(hits.iter().map(index));
     }
     Value::of(vec![x.rank(), hits.len()], out)

@@ -19,7 +19,10 @@ pub(super) fn reshape(x: &Value, to: &[i64], zeros: bool) -> OpResult<Value> {
     for (at, &side) in to.iter().enumerate() {
         shape.push(match side {
             0 if !zeros => *x.shape().get(at).ok_or_else(|| {
-                OpError::Misfit(format!("{to:?} copies axis {at}, which {:?} does not have", x.shape()))
+                OpError::Misfit(format!(
+                    "{to:?} copies axis {at}, which {:?} does not have",
+                    x.shape()
+                ))
             })?,
             -1 if open.is_none() => {
                 open = Some(at);
@@ -173,7 +176,9 @@ pub(super) fn split(
             (0..parts).map(|part| most.min(side.saturating_sub(part * most))).collect()
         }
     };
-    if lengths.iter().try_fold(0usize, |sum, &one| sum.checked_add(one)) != Some(side) || lengths.len() != parts {
+    if lengths.iter().try_fold(0usize, |sum, &one| sum.checked_add(one)) != Some(side)
+        || lengths.len() != parts
+    {
         return wrong(format!("{side} cells cannot be split into {lengths:?}, {parts} parts"));
     }
     let mut start = 0;

@@ -196,7 +196,9 @@ pub(super) fn conv_transpose(
     let mut before = Vec::with_capacity(axes);
     for at in 0..axes {
         let wanted = match (&window.pads, output_shape) {
-            (_, Some(shape)) => Some(*shape.get(at).ok_or_else(|| OpError::Misfit("sides".into()))?),
+            (_, Some(shape)) => {
+                Some(*shape.get(at).ok_or_else(|| OpError::Misfit("sides".into()))?)
+            }
             (Pads::Explicit(_), None) => None,
             _ => Some(sides[at] * strides_[at]),
         };
@@ -398,13 +400,15 @@ pub(super) fn unpool(
     let (old, new) = (strides(&inferred), strides(&shape));
     for (item, place) in items.iter().zip(places) {
         // Places count in the pooled tensor's own input.
-        let mut rest = usize::try_from(place).map_err(|_| OpError::Misfit("a negative place".into()))?;
+        let mut rest =
+            usize::try_from(place).map_err(|_| OpError::Misfit("a negative place".into()))?;
         let mut at = 0;
         for axis in 0..old.len() {
             at += rest / old[axis] * new[axis];
             rest %= old[axis];
         }
-        *out.get_mut(at).ok_or_else(|| OpError::Misfit(format!("place {place} is outside")))? = *item;
+        *out.get_mut(at).ok_or_else(|| OpError::Misfit(format!("place {place} is outside")))? =
+            *item;
     }
     Value::of(shape, out)
 }
