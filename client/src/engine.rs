@@ -11,7 +11,7 @@ use koinon_model::digest::Digest;
 use koinon_model::engine::{self, Engine, EngineError, Picked, RowSum, TrainOptions};
 use koinon_model::features::prepare::{ImputationReport, prepare};
 use koinon_model::features::statistics::local_statistics;
-use koinon_model::features::table::Table;
+use koinon_model::features::table::{Purpose, Table};
 use koinon_model::features::{FeatureError, FeaturePlan};
 use koinon_model::loss::TrainData;
 use koinon_model::metrics::evaluation::EvaluationSums;
@@ -28,8 +28,9 @@ use crate::report::Figures;
 use crate::source::DataError;
 use crate::trainer::{Job, Trainer, Work, WorkError};
 
-/// Reads the site's table by a feature plan. Called once per plan and fit.
-pub type ReadRows = dyn FnMut(&FeaturePlan) -> Result<Table, DataError> + Send;
+/// Reads the site's table by a feature plan, for [`Purpose::Learn`] or, where the task is private,
+/// [`Purpose::LearnPrivately`]. Called once per plan, fit and purpose.
+pub type ReadRows = dyn FnMut(&FeaturePlan, Purpose) -> Result<Table, DataError> + Send;
 
 /// A [`Trainer`] on the engine.
 pub struct SiteTrainer {
@@ -39,8 +40,8 @@ pub struct SiteTrainer {
 
 /// The site's rows, ready for the engine.
 struct Rows {
-    /// Feature plan and fitted statistics that they were prepared by.
-    key: (Digest, Digest),
+    /// Feature plan and fitted statistics that they were prepared by, and what for.
+    key: (Digest, Digest, Purpose),
     training: Dataset,
     validation: Dataset,
     /// Whose rows the training rows are.
@@ -60,19 +61,22 @@ impl SiteTrainer {
         self.prepared = None;
     }
 
-    fn table(&mut self, plan: &FeaturePlan) -> Result<Table, WorkError> {
-        (self.read)(plan).map_err(|error| WorkError::Data(error.to_string()))
+    fn table(&mut self, plan: &FeaturePlan, purpose: Purpose) -> Result<Table, WorkError> {
+        (self.read)(plan, purpose).map_err(|error| WorkError::Data(error.to_string()))
     }
 
     fn rows(&mut self, job: &Job) -> Result<&Rows, WorkError> {
         let plan = &job.features;
         let fitted = job.fitted.as_ref();
         let fitted = fitted.ok_or(WorkError::Data("the task names no fitted features".into()))?;
-        let key = (plan.digest(), fitted.digest());
+        // In a private task a row that cannot be read must not take the others with it.
+        let private = job.manifest.privacy.is_some();
+        let purpose = if private { Purpose::LearnPrivately } else { Purpose::Learn };
+        let key = (plan.digest(), fitted.digest(), purpose);
         if self.prepared.as_ref().is_none_or(|rows| rows.key != key) {
             // The old rows go first: two tables at once may be too much.
             self.prepared = None;
-            let table = self.table(plan)?;
+            let table = self.table(plan, purpose)?;
             let prepared = prepare(&table, plan, fitted).map_err(data)?;
             let (training, validation) = prepared.dataset.split(plan.split().validation);
             let report = prepared.report;
@@ -83,7 +87,7 @@ impl SiteTrainer {
     }
 
     fn statistics(&mut self, job: &Job) -> Result<Work, WorkError> {
-        let table = self.table(&job.features)?;
+        let table = self.table(&job.features, Purpose::Learn)?;
         let rows = table.rows_training(&job.features);
         if rows == 0 {
             return Err(WorkError::NoRows);

@@ -94,7 +94,7 @@ codes! {
         /// The policy asks for differential privacy, and the task has none.
         PrivacyRequired = "privacy_required", "the policy permits only tasks with differential privacy";
         /// Epsilon, delta or the unit promise less than the policy asks for.
-        PrivacyTooWeak = "privacy_too_weak", "the task's epsilon, delta or unit promises less than the policy asks for";
+        PrivacyTooWeak = "privacy_too_weak", "the task's epsilon, delta, unit or colluding sites promise less than the policy asks for";
         /// The noise does not keep what the manifest says, or something would be opened without noise.
         PrivacyUnsound = "privacy_unsound", "the task's noise does not keep the epsilon it states";
         /// The clip does not follow from the task and from what earlier rounds are said to have opened.

@@ -67,7 +67,9 @@ impl Default for Mapping {
 
 /// Reads a whole table by a plan.
 ///
-/// Columns that the plan does not name are not even decoded. Memory is bounded by `limits`.
+/// Columns that the plan does not name are not even decoded. Memory is bounded by `limits`. For
+/// [`Purpose::LearnPrivately`] a row that cannot be read is left out and counted: what another row
+/// contributes must not depend on it.
 ///
 /// # Errors
 /// [`DataError`] names the table, the row, the column, and what to do.
@@ -98,13 +100,17 @@ pub fn read_table(
     let names = builder.inputs().to_vec();
     let cells_a_row = plan.columns().len() as u64;
     source.select(&selected)?;
+    if purpose.skips_rows() {
+        source.skip_unreadable();
+    }
     while let Some(batch) = source.next_batch()? {
         let rows = (builder.rows() + batch.num_rows()) as u64;
         if rows.saturating_mul(cells_a_row) > limits.cells_max || rows > limits.rows_max {
             let what = "rows times columns of the plan";
             return Err(DataError::Limit { name, what, max: limits.cells_max });
         }
-        push_batch(&mut builder, &batch, &names, mapping, limits).map_err(|wrong| match wrong {
+        let cells = CellRules { mapping, limits, skip: purpose.skips_rows() };
+        push_batch(&mut builder, &batch, &names, &cells).map_err(|wrong| match wrong {
             Wrong::Row(error) => in_table(error),
             Wrong::Type { column, kind } => {
                 DataError::ColumnType { name: name.clone(), column, kind }
@@ -116,6 +122,7 @@ pub fn read_table(
             },
         })?;
     }
+    builder.leave_out(source.rows_skipped());
     let table = builder.finish();
     if table.tally().rows_read == 0 {
         return Err(DataError::NoRows { name });
@@ -133,7 +140,7 @@ fn check_renames(
     let there: BTreeSet<&str> = source.columns().iter().map(String::as_str).collect();
     let learned = [Some(&plan.label().column), plan.split().group.as_ref()];
     let wanted: BTreeSet<&str> = (plan.columns().iter().map(|column| &column.name))
-        .chain(learned.into_iter().flatten().filter(|_| purpose == Purpose::Learn))
+        .chain(learned.into_iter().flatten().filter(|_| purpose.learns()))
         .map(String::as_str)
         .collect();
     for (own, called) in &mapping.rename {
@@ -154,13 +161,21 @@ enum Wrong {
     Cell,
 }
 
+/// How cells are taken.
+struct CellRules<'a> {
+    mapping: &'a Mapping,
+    limits: &'a ReadLimits,
+    /// Whether a row with a cell that is too long is left out.
+    skip: bool,
+}
+
 fn push_batch(
     builder: &mut TableBuilder,
     batch: &RecordBatch,
     names: &[String],
-    mapping: &Mapping,
-    limits: &ReadLimits,
+    rules: &CellRules<'_>,
 ) -> Result<(), Wrong> {
+    let CellRules { mapping, limits, skip } = *rules;
     let columns = batch
         .columns()
         .iter()
@@ -178,8 +193,12 @@ fn push_batch(
                 Cell::Text(text) if mapping.missing.contains(text.trim()) => Ok(Cell::Missing),
                 cell => Ok(cell),
             })
-            .collect::<Result<Vec<_>, _>>()?;
-        builder.push(&cells).map_err(Wrong::Row)?;
+            .collect::<Result<Vec<_>, _>>();
+        match cells {
+            Ok(cells) => builder.push(&cells).map_err(Wrong::Row)?,
+            Err(_) if skip => builder.leave_out(1),
+            Err(wrong) => return Err(wrong),
+        }
     }
     Ok(())
 }

@@ -347,7 +347,9 @@ impl Participant {
         self.setup.policy = policy;
         if let Some(round) = self.phase.round()
             && let Err(refusal) =
-                offers::permitted(&self.setup.policy, &round.task, &round.manifest)
+                offers::permitted(&self.setup.policy, &round.task, &round.manifest).and_then(|()| {
+                    private::affordable(round, &self.setup.policy, &self.durable.budget)
+                })
         {
             self.withdraw(turn, refusal);
         }

@@ -66,8 +66,7 @@ pub struct CohortPolicy {
     /// things out.
     pub accept_sigma_below_80: bool,
     /// The share of the roster's sites, in percent, whose collusion every cohort must withstand, should all
-    /// of them be in it; and in private tasks the share of the smallest cohort that is not counted on for
-    /// noise.
+    /// of them be in it. In private tasks none of these sites may be counted on for noise.
     pub colluding_percent_min: u8,
 }
 
@@ -215,7 +214,8 @@ impl PrivacyPolicy {
         let Some(privacy) = &manifest.privacy else {
             return if self.require { Err(Refusal::PrivacyRequired) } else { Ok(()) };
         };
-        // Colluders add no noise: as many of them as of any cohort are not counted on.
+        // Colluders add no noise. As many of them as of any cohort are the least; those of the roster,
+        // should all be gathered, are compared once it is known who may take part.
         let cohort = &manifest.cohort;
         let percent = u32::from(cohort.colluding_percent.max(colluding_percent));
         let colluding = (u32::from(cohort.min) * percent).div_ceil(100);
@@ -402,8 +402,8 @@ min = 5
 # In a cohort of more than 64 each site shares its secrets with some of the others only, on a graph
 # that is drawn anew in every round. A weak graph is drawn once in 2^80 rounds, as long as not more
 # than so many of a hundred sites of the roster collude with the coordinator, which chooses who takes
-# part: a cohort of any size that would not withstand all of them is refused. In private tasks so many
-# of a hundred sites are not counted on to add their noise.
+# part: a cohort of any size that would not withstand all of them is refused. In private tasks none of
+# them may be counted on for noise either: the task's `privacy.colluding` covers so many of the roster.
 sigma_min = 80
 # Only where this says true may sigma_min be less than 80, and never less than 40: for trying things out.
 accept_sigma_below_80 = false

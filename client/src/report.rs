@@ -88,6 +88,9 @@ impl fmt::Display for SiteReport<'_> {
 fn write_imputation(f: &mut fmt::Formatter<'_>, report: &ImputationReport) -> fmt::Result {
     let dropped = report.rows_without_label;
     write!(f, "\n  {} of {} rows used", report.rows_used, report.rows_read)?;
+    if report.rows_unreadable > 0 {
+        write!(f, ", {} left out that cannot be read", report.rows_unreadable)?;
+    }
     if dropped > 0 {
         write!(f, ", {dropped} without a label")?;
     }

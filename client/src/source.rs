@@ -35,6 +35,15 @@ pub trait Source {
     /// [`DataError`] if there is no such column.
     fn select(&mut self, columns: &[usize]) -> Result<(), DataError>;
 
+    /// From here on leaves out rows that cannot be read, where the table can be read on behind them,
+    /// instead of refusing the table. A source of another kind of table may have no such rows.
+    fn skip_unreadable(&mut self) {}
+
+    /// Rows left out so far.
+    fn rows_skipped(&self) -> u64 {
+        0
+    }
+
     /// The next rows, none at the end.
     ///
     /// # Errors

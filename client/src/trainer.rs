@@ -133,7 +133,8 @@ pub trait Trainer {
     /// The same job must give the same contribution: after a crash between two steps of a session
     /// the participant asks for it again. A task with privacy ([`TaskManifest::privacy`]) sums nothing
     /// but the update; for the unit record that is the negated sum of gradients, each clipped to `clip`,
-    /// of rows drawn with `draw`, and the guarantee rests on the trainer clipping every row. Where the
+    /// of rows drawn with `draw`, and the guarantee rests on the trainer clipping every row, and on no
+    /// single row deciding whether the work can be done: one that cannot be read is left out. Where the
     /// clip is adaptive the update is in units of it, and what was not clipped is counted beside it: see
     /// [`Contribution::counted`].
     ///

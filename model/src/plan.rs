@@ -213,6 +213,23 @@ impl TrainingPlan {
         ensure("proximal_mu", mu, mu == 0.0, "left out for record-level privacy")
     }
 
+    /// Checks that no row of a label with so many classes is outside the loss of a model with so many
+    /// outputs: otherwise it is up to single rows whether a site can train.
+    ///
+    /// # Errors
+    /// [`PlanError::Range`].
+    pub fn check_outputs(&self, classes: usize, outputs: usize) -> Result<(), PlanError> {
+        let fits = match self.loss {
+            Loss::CrossEntropy => outputs >= classes,
+            Loss::BinaryCrossEntropy => outputs == 1 && classes == 2,
+            Loss::Mse => outputs == 1,
+        };
+        let got = format!("{:?} of {outputs} outputs for a label of {classes} classes", self.loss);
+        let want = "cross_entropy of an output for each class, binary_cross_entropy of one output for \
+                    two classes, or mse of one output";
+        ensure("loss", got, fits, want)
+    }
+
     fn check_class_weights(&self) -> Result<(), PlanError> {
         let Some(weights) = &self.class_weights else { return Ok(()) };
         let count = match self.loss {
@@ -286,6 +303,28 @@ mod tests {
 
     const PLAN: &str =
         "epochs = 1\nbatch_size = 8\nlearning_rate = 0.1\nloss = \"cross_entropy\"\n";
+
+    #[test]
+    fn a_loss_must_have_room_for_every_class_of_the_label() {
+        let plan = |loss: &str| {
+            let text =
+                format!("epochs = 1\nbatch_size = 1\nlearning_rate = 0.1\nloss = \"{loss}\"\n");
+            TrainingPlan::from_toml(&text).unwrap()
+        };
+        for (loss, classes, outputs, fits) in [
+            ("cross_entropy", 2, 2, true),
+            ("cross_entropy", 3, 4, true),
+            ("cross_entropy", 3, 2, false),
+            ("binary_cross_entropy", 2, 1, true),
+            ("binary_cross_entropy", 3, 1, false),
+            ("binary_cross_entropy", 2, 2, false),
+            ("mse", 5, 1, true),
+            ("mse", 2, 2, false),
+        ] {
+            let found = plan(loss).check_outputs(classes, outputs);
+            assert_eq!(found.is_ok(), fits, "{loss}, {classes} classes, {outputs} outputs");
+        }
+    }
 
     #[test]
     fn defaults_are_written_out_in_the_canonical_form() {

@@ -87,11 +87,11 @@ impl Material {
         let Rows { table, sites } = self.rows.as_ref()?;
         let rows = sites.get(site)?;
         let (csv, name) = (table.to_csv(&rows.train), format!("{}.csv", rows.name));
-        let read = move |plan: &FeaturePlan| {
+        let read = move |plan: &FeaturePlan, purpose: Purpose| {
             let input = Box::new(Cursor::new(csv.clone()));
             let mut source = CsvSource::from_reader(name.clone(), input, CsvOptions::default())?;
             let (mapping, limits) = (Mapping::default(), ReadLimits::default());
-            read_table(&mut source, plan, &mapping, &limits, Purpose::Learn)
+            read_table(&mut source, plan, &mapping, &limits, purpose)
         };
         Some(Box::new(SiteTrainer::new(Box::new(read))))
     }

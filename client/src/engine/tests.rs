@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use koinon_model::contribution::{FieldChoice, fields};
 use koinon_model::features::fitted::FittedFeatures;
-use koinon_model::features::table::Purpose;
 use koinon_model::spec::ModelSpec;
 use koinon_proto::task::{AdaptiveClip, Clip};
 use koinon_proto::{SiteId, TaskManifest};
@@ -43,14 +42,24 @@ fn rows(count: usize) -> String {
 fn trainer(text: String) -> (SiteTrainer, Arc<AtomicUsize>) {
     let reads = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&reads);
-    let read = move |plan: &FeaturePlan| {
+    let read = move |plan: &FeaturePlan, purpose: Purpose| {
         counter.fetch_add(1, Ordering::Relaxed);
         let reader = Box::new(std::io::Cursor::new(text.clone().into_bytes()));
         let mut source = CsvSource::from_reader("rows.csv".into(), reader, CsvOptions::default())?;
         let limits = ReadLimits::default();
-        read_table(&mut source, plan, &Mapping::default(), &limits, Purpose::Learn)
+        read_table(&mut source, plan, &Mapping::default(), &limits, purpose)
     };
     (SiteTrainer::new(Box::new(read)), reads)
+}
+
+/// A site whose file may be anything.
+fn bytes_trainer(bytes: Vec<u8>) -> SiteTrainer {
+    SiteTrainer::new(Box::new(move |plan: &FeaturePlan, purpose: Purpose| {
+        let reader = Box::new(std::io::Cursor::new(bytes.clone()));
+        let mut source = CsvSource::from_reader("rows.csv".into(), reader, CsvOptions::default())?;
+        let limits = ReadLimits::default();
+        read_table(&mut source, plan, &Mapping::default(), &limits, purpose)
+    }))
 }
 
 fn job(kind: RoundKind, fitted: Option<FittedFeatures>) -> Job {
@@ -187,26 +196,8 @@ fn work_that_cannot_be_done_says_why() {
 /// more than the sensitivity that is accounted, whatever the clip is.
 #[test]
 fn under_an_adaptive_clip_one_row_moves_update_and_count_by_at_most_what_is_accounted() {
-    let (mut site, _) = trainer(rows(60));
-    let statistics = work(&mut site, &job(RoundKind::Statistics, None));
-    let mut job = job(RoundKind::Train, None);
-    let fitted = FittedFeatures::from_sums(&job.features, &statistics.contribution.values).unwrap();
-    job.fitted = Some(Arc::new(fitted));
     let rule = AdaptiveClip { initial: 1.0, quantile: 0.7, rate: 0.2 };
-    let mut manifest = (*job.manifest).clone();
-    manifest.privacy = Some(Privacy {
-        unit: PrivacyUnit::Record,
-        epsilon: 8.0,
-        delta: 1e-3,
-        sampling_rate: 1.0,
-        clip: Some(Clip::Adaptive(rule)),
-        noise_multiplier: Some(1.0),
-        colluding: 1,
-        expected_rows: Some(45),
-        retries: 0,
-    });
-    job.manifest = Arc::new(manifest);
-    job.draw = Some(zeroize::Zeroizing::new([3; 32]));
+    let mut job = private_job(1.0, Clip::Adaptive(rule));
     let (mut counts, mut moved) = (Vec::new(), 0);
     for clip in [1e-3, 1.1, 1e3] {
         job.clip = Some(clip);
@@ -232,4 +223,72 @@ fn under_an_adaptive_clip_one_row_moves_update_and_count_by_at_most_what_is_acco
     // All are clipped, some, none: seen from the quantile.
     assert!(counts[0] < -20.0 && counts[2] > 8.0, "{counts:?}");
     assert!(counts[0] < counts[1] && counts[1] < counts[2], "{counts:?}");
+}
+
+/// A step of record-level privacy, on features fitted to sixty rows.
+fn private_job(sampling_rate: f64, clip: Clip) -> Job {
+    let (mut site, _) = trainer(rows(60));
+    let statistics = work(&mut site, &job(RoundKind::Statistics, None));
+    let mut job = job(RoundKind::Train, None);
+    let fitted = FittedFeatures::from_sums(&job.features, &statistics.contribution.values).unwrap();
+    job.fitted = Some(Arc::new(fitted));
+    let mut manifest = (*job.manifest).clone();
+    manifest.privacy = Some(Privacy {
+        unit: PrivacyUnit::Record,
+        epsilon: 8.0,
+        delta: 1e-3,
+        sampling_rate,
+        clip: Some(clip),
+        noise_multiplier: Some(1.0),
+        colluding: 1,
+        expected_rows: Some(45),
+        retries: 0,
+    });
+    job.manifest = Arc::new(manifest);
+    job.draw = Some(zeroize::Zeroizing::new([3; 32]));
+    job.clip = Some(0.5);
+    job
+}
+
+/// One row that cannot be read takes nothing with it: else it would move the sum by as many clips as
+/// its site has rows.
+#[test]
+fn in_a_private_round_a_row_that_cannot_be_read_takes_no_other_with_it() {
+    let job = private_job(0.5, Clip::Fixed(0.5));
+    let sound = work(&mut trainer(rows(60)).0, &job);
+    assert_eq!(sound.figures.imputation.as_ref().unwrap().rows_unreadable, 0);
+    let bad: [(&str, &[u8]); 8] = [
+        ("a cell", b"5,two,yes\n"),
+        ("no number", b"inf,1,yes\n"),
+        ("a label", b"5,2,perhaps\n"),
+        ("a short record", b"5,2\n"),
+        ("a long record", b"5,2,yes,no\n"),
+        ("not UTF-8", b"5,\xe9,yes\n"),
+        ("a cell without end", &[b"5,", &[b'1'; 70_000][..], b",yes\n"].concat()),
+        ("a quote without end, last", b"5,\"2,yes\n"),
+    ];
+    for (what, record) in bad {
+        let lines = rows(60);
+        let (head, tail) = lines.split_at(lines.match_indices('\n').nth(20).unwrap().0 + 1);
+        let last = record.contains(&b'"');
+        let parts = if last { [&lines, "", ""] } else { [head, "", tail] };
+        let text = [parts[0].as_bytes(), record, parts[2].as_bytes()].concat();
+        let done = work(&mut bytes_trainer(text.clone()), &job);
+        let report = done.figures.imputation.as_ref().unwrap();
+        assert_eq!(
+            (report.rows_unreadable, report.rows_used, report.rows_read),
+            (1, 60, 61),
+            "{what}"
+        );
+        let bits = |work: &Work| -> Vec<u64> {
+            work.contribution.values.iter().flatten().map(|value| value.to_bits()).collect()
+        };
+        assert!(bits(&done) == bits(&sound), "{what}");
+        // What nobody's noise covers is refused as a whole, by its line.
+        let mut open = job.clone();
+        let mut manifest = (*open.manifest).clone();
+        manifest.privacy = None;
+        open.manifest = Arc::new(manifest);
+        assert!(bytes_trainer(text).work(&open, &|| false).is_err(), "{what}");
+    }
 }

@@ -14,8 +14,8 @@ use koinon_model::features::table::{Purpose, Table};
 #[must_use]
 pub fn trainer(config: &Config) -> SiteTrainer {
     let data = config.data.clone();
-    SiteTrainer::new(Box::new(move |plan| match &data {
-        Some(data) => rows(data, plan, Purpose::Learn),
+    SiteTrainer::new(Box::new(move |plan, purpose| match &data {
+        Some(data) => rows(data, plan, purpose),
         None => Err(DataError::Open {
             name: "client.toml".into(),
             reason: "there is no [data] section; name the file with this site's rows in it".into(),

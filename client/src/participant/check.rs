@@ -120,6 +120,39 @@ fn graph_is_strong(round: &Round, policy: &Policy) -> bool {
     }
 }
 
+/// Whether the whole roster's colluders may be in a round of one of these numbers of participants: the
+/// sum must withstand them, and in a private round the noise be counted without any of theirs.
+pub(super) fn roster(
+    round: &Round,
+    policy: &Policy,
+    sizes: RangeInclusive<usize>,
+    members: usize,
+) -> Result<(), Refusal> {
+    let colluding = colluders(round, policy, members);
+    if !withstands_roster(round, sizes, colluding) {
+        return Err(Refusal::GraphTooWeak);
+    }
+    match &round.manifest.privacy {
+        Some(privacy) if usize::from(privacy.colluding) < colluding => Err(Refusal::PrivacyTooWeak),
+        _ => Ok(()),
+    }
+}
+
+/// How many of a roster of so many sites are assumed to collude.
+fn colluders(round: &Round, policy: &Policy, members: usize) -> usize {
+    let own = policy.cohort.colluding_percent_min;
+    let percent = match &round.plan.topology {
+        Topology::Sparse(_) => own.max(round.manifest.cohort.colluding_percent),
+        _ => own,
+    };
+    part(members, percent)
+}
+
+/// A share in percent, rounded up.
+fn part(of: usize, percent: u8) -> usize {
+    (of * usize::from(percent)).div_ceil(100)
+}
+
 /// Whether a round withstands the colluders of the whole roster at one of these numbers of
 /// participants, should all of them be among those: the coordinator chooses who takes part, so a share
 /// of the session alone would let it gather them.
@@ -128,22 +161,13 @@ fn graph_is_strong(round: &Round, policy: &Policy) -> bool {
 /// them could sign two sets of survivors and so open both secrets of one site; fewer cannot (Bonawitz
 /// et al. 2017, section 6), and of the t survivors at least two must be honest, or the sum less what
 /// the colluders know is one site's update. (From n = 4 on the first says the second.)
-pub(super) fn withstands_roster(
-    round: &Round,
-    policy: &Policy,
-    mut sizes: RangeInclusive<usize>,
-    members: usize,
-) -> bool {
+fn withstands_roster(round: &Round, mut sizes: RangeInclusive<usize>, colluding: usize) -> bool {
     if plain::is_plain(&round.plan) {
         return true;
     }
-    let own = policy.cohort.colluding_percent_min;
-    let part = |of: usize, percent: u8| (of * usize::from(percent)).div_ceil(100);
     if let Topology::Sparse(sparse) = &round.plan.topology {
-        let colluding = part(members, own.max(round.manifest.cohort.colluding_percent));
         return sizes.any(|n| part(n, sparse.assumptions.colluding_percent) >= colluding);
     }
-    let colluding = part(members, own);
     sizes.any(|n| complete_withstands(n, colluding)) || weak(Weakness::AnyGraph)
 }
 

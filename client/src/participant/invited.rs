@@ -57,9 +57,7 @@ impl Participant {
         // Whoever turns out to take part: what no number of them could make good is not begun.
         let n_max = usize::try_from(round.plan.encoding.n_max()).unwrap_or(usize::MAX);
         let sizes = usize::from(round.plan.n_min)..=n_max;
-        if !check::withstands_roster(&round, policy, sizes, self.members(now)) {
-            return Err(Refusal::GraphTooWeak);
-        }
+        check::roster(&round, policy, sizes, self.members(now))?;
         Ok(round)
     }
 

@@ -48,13 +48,15 @@ pub(super) fn clip(round: &Round) -> Result<Option<f64>, Refusal> {
 }
 
 /// Whether a private round is what it says: one noised sum, under features that tell nothing of
-/// anybody, with noise that keeps the manifest's word. The encoding was compared before.
+/// anybody, with noise that keeps the manifest's word, and a loss that no row's label is outside of.
+/// The encoding was compared before.
 pub(super) fn sound(round: &Round, job: &Job) -> Result<(), Refusal> {
     let Some(privacy) = &round.manifest.privacy else { return Ok(()) };
     let mechanism = mechanism(round).ok_or(Refusal::PrivacyUnsound)?;
     let plan = job.training.as_deref().ok_or(Refusal::PlanInvalid)?;
     let promised = round.kind == RoundKind::Train
         && public_features(job)
+        && every_label_fits(job, plan)
         && (privacy.unit == PrivacyUnit::Site || TrainingPlan::check_single_step(plan).is_ok())
         && budget::keeps_its_word(privacy, round.manifest.rounds, &mechanism);
     if promised { Ok(()) } else { Err(Refusal::PrivacyUnsound) }
@@ -86,6 +88,13 @@ pub(super) fn draw(job: &mut Job, rng: &mut dyn CryptoRng) {
         rng.fill_bytes(&mut *seed);
         job.draw = Some(seed);
     }
+}
+
+/// Whether a row of each class can be trained on: if not, one row's label would take away what all
+/// others of its site contribute.
+fn every_label_fits(job: &Job, plan: &TrainingPlan) -> bool {
+    let classes = job.features.label().values.len();
+    job.spec.as_ref().is_some_and(|spec| plan.check_outputs(classes, spec.output_width()).is_ok())
 }
 
 /// Whether the features were fitted to nobody's rows.

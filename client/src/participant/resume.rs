@@ -17,6 +17,7 @@ use super::check::{self, Task};
 use super::link::Link;
 use super::offers::{Offer, permitted};
 use super::phase::{Phase, Round};
+use super::private;
 use super::reporting::Reporting;
 use super::revealing::Revealing;
 use super::sharing::{Sharing, Step};
@@ -55,8 +56,11 @@ pub(super) fn resume(
     });
     let mut offers = BTreeMap::new();
     let phase = durable.active.as_ref().and_then(|active| {
-        let round = round_of(active)
-            .filter(|round| permitted(&setup.policy, &round.task, &round.manifest).is_ok())?;
+        let policy = &setup.policy;
+        let round = round_of(active).filter(|round| {
+            permitted(policy, &round.task, &round.manifest).is_ok()
+                && private::affordable(round, policy, &durable.budget).is_ok()
+        })?;
         let (bytes, manifest) = (round.manifest_bytes.clone(), Arc::clone(&round.manifest));
         offers.insert(round.task, Offer { bytes, manifest, epoch: 0 });
         phase_of(active, round, vector)

@@ -79,9 +79,10 @@ impl Participant {
         let policy = &self.setup.policy;
         // Fewer than were promised are no cohort of the coordinator's choice but a false list.
         let promised = usize::from(round.floor(policy.cohort.min));
-        let withstands = |n: usize| check::withstands_roster(round, policy, n..=n, members);
-        if notice.as_ref().is_ok_and(|list| list.n() >= promised && !withstands(list.n())) {
-            return self.withdraw(turn, Refusal::GraphTooWeak);
+        if let Some(n) = notice.as_ref().ok().map(Notice::n).filter(|&n| n >= promised)
+            && let Err(refusal) = check::roster(round, policy, n..=n, members)
+        {
+            return self.withdraw(turn, refusal);
         }
         match notice.and_then(|notice| self.share(turn, &notice)) {
             Ok((shared, reply)) => {
@@ -168,6 +169,13 @@ impl Participant {
         );
         if !ready {
             return;
+        }
+        // The last moment at which the step costs nothing.
+        if let Some(round) = self.phase.round()
+            && let Err(refusal) =
+                private::affordable(round, &self.setup.policy, &self.durable.budget)
+        {
+            return self.withdraw(turn, refusal);
         }
         let Phase::Sharing(Sharing {
             round,

@@ -1,8 +1,8 @@
 //! CSV files as a source: every cell is text, exactly as written.
 //!
 //! Quotes as in RFC 4180, a header line, LF or CRLF, with or without a byte-order mark. A file that
-//! breaks off is an error, never a shorter table. It guesses nothing: no types, no delimiter, no
-//! encoding.
+//! breaks off is an error, never a shorter table, unless the rows that cannot be read are to be left
+//! out and counted. It guesses nothing: no types, no delimiter, no encoding.
 //!
 //! Start at [`CsvSource::open`].
 
@@ -27,6 +27,10 @@ pub struct CsvSource {
     reader: csv::Reader<Watch<Box<dyn Read + Send>>>,
     record: ByteRecord,
     rows: u64,
+    /// Rows left out because they cannot be read; none where such a row refuses the table.
+    skipped: Option<u64>,
+    /// Whether a quote without end took the rest of the file.
+    ended: bool,
 }
 
 /// How a CSV file is written.
@@ -86,6 +90,8 @@ impl CsvSource {
             reader,
             record: ByteRecord::new(),
             rows: 0,
+            skipped: None,
+            ended: false,
         };
         source.read_header()?;
         Ok(source)
@@ -118,14 +124,44 @@ impl CsvSource {
         more.map_err(|error| DataError::Read { name: self.name.clone(), reason: error.to_string() })
     }
 
-    /// Reads the next row and checks its number of fields.
+    /// Reads the next row that is one.
     fn read_row(&mut self) -> Result<bool, DataError> {
+        let Some(mut skipped) = self.skipped else { return self.read_sound_row() };
+        while !self.ended {
+            match self.read_next() {
+                Ok(false) => break,
+                Ok(true) if self.is_sound() => return Ok(true),
+                Err(DataError::Quote { .. }) => self.ended = true,
+                Err(error) => return Err(error),
+                Ok(true) => {}
+            }
+            skipped += 1;
+            self.skipped = Some(skipped);
+        }
+        Ok(false)
+    }
+
+    /// Reads the next record and counts it.
+    fn read_next(&mut self) -> Result<bool, DataError> {
         if !self.read_record()? {
             return Ok(false);
         }
         self.rows += 1;
         if self.rows > self.limits.rows_max {
             return Err(self.over("rows", self.limits.rows_max));
+        }
+        Ok(true)
+    }
+
+    fn is_sound(&self) -> bool {
+        self.record.len() == self.columns.len()
+            && self.selected.iter().all(|&field| self.text(field).is_ok())
+    }
+
+    /// Reads the next row and checks its number of fields.
+    fn read_sound_row(&mut self) -> Result<bool, DataError> {
+        if !self.read_next()? {
+            return Ok(false);
         }
         let (found, expected) = (self.record.len(), self.columns.len());
         if found == expected {
@@ -176,6 +212,14 @@ impl Source for CsvSource {
         super::check_selection(&self.name, columns, self.columns.len())?;
         self.selected = columns.to_vec();
         Ok(())
+    }
+
+    fn skip_unreadable(&mut self) {
+        self.skipped.get_or_insert(0);
+    }
+
+    fn rows_skipped(&self) -> u64 {
+        self.skipped.unwrap_or(0)
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, DataError> {

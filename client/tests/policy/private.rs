@@ -4,6 +4,7 @@ use koinon_client::Event;
 use koinon_client::budget;
 use koinon_client::trainer::WorkError;
 use koinon_model::contribution::RoundKind;
+use koinon_model::features::FeaturePlan;
 use koinon_model::features::fitted::FittedFeatures;
 use koinon_model::params::Params;
 use koinon_model::plan::TrainingPlan;
@@ -16,7 +17,7 @@ use koinon_proto::wire::to_site::Message as ToSite;
 
 use crate::said::said_once;
 
-use crate::world::{Round, Rounds, TRAINING, Task, World, whole_round};
+use crate::world::{FEATURES, Round, Rounds, TRAINING, Task, World, whole_round};
 
 /// Noise for epsilon 8 over 30 rounds and two retries, with one site that is not trusted.
 const PRIVACY: Privacy = Privacy {
@@ -151,6 +152,17 @@ fn a_site_computes_the_epsilon_again_and_refuses_what_is_not_kept() {
         assert_eq!(refusal(&mut world, &task, &Round::train(1)), Some(wanted));
         assert_eq!(world.sites[0].participant.budget().steps(), 0);
     }
+    // A row of the third class could not be trained on, and its site would say nothing.
+    let mut three = private(|_, _| {});
+    let plan = FEATURES.replace("binary", "classes").replace("\"yes\"", "\"yes\", \"perhaps\"");
+    let plan = FeaturePlan::from_toml(&plan).unwrap();
+    let fitted = FittedFeatures::public(&plan).unwrap().canonical_bytes();
+    three.fitted = Some(Digest::of(&fitted));
+    three.manifest.features = Digest::of(&plan.canonical_bytes());
+    three.blobs.extend([plan.canonical_bytes(), fitted].map(|bytes| (Digest::of(&bytes), bytes)));
+    three.bytes = three.manifest.to_canonical_json();
+    three.digest = Digest::of(&three.bytes);
+    assert_eq!(refusal(&mut World::new(6), &three, &Round::train(1)), Some("privacy_unsound"));
     // Fitted to somebody's rows, whoever's.
     let mut task = private(|_, _| {});
     task.fitted = None;
@@ -184,6 +196,68 @@ fn the_policy_has_the_last_word() {
     assert_eq!(refusal(&mut World::new(6), &trusting, &Round::train(1)), Some("privacy_too_weak"));
     let mut world = World::with_policy(6, |policy| policy.cohort.colluding_percent_min = 30);
     assert_eq!(refusal(&mut world, &task, &Round::train(1)), Some("privacy_too_weak"));
+}
+
+/// Three of thirty sites collude, and the coordinator chooses all of them into a cohort of six: nobody's
+/// noise but that of the other three counts.
+#[test]
+fn noise_is_counted_without_all_colluders_of_the_roster() {
+    let narrow = private(|_, _| {});
+    let mut world = World::new(30);
+    assert_eq!(refusal(&mut world, &narrow, &Round::train(1)), Some("privacy_too_weak"));
+    assert_eq!(refusal(&mut World::new(10), &narrow, &Round::train(1)), None, "one of ten");
+    assert_eq!(
+        refusal(&mut World::new(11), &narrow, &Round::train(1)),
+        Some("privacy_too_weak"),
+        "two of eleven"
+    );
+    let task = private(|_, privacy| privacy.colluding = 3);
+    let mut world = World::new(30);
+    world.offer(&task);
+    let sites: Vec<usize> = (0..6).collect();
+    let sum = whole_round(&mut world, &task, &Round::train(1), &sites);
+    assert_eq!(sum.n_sites(), 6);
+    // A task without noise says nothing about anybody's.
+    let plain = Task::new(|_| {});
+    assert_eq!(refusal(&mut World::new(30), &plain, &Round::train(1)), None);
+}
+
+/// People at a site lower the budget while a session is under way: what has not left is not spent.
+#[test]
+fn a_lowered_budget_ends_the_session_under_way() {
+    let session = |masked: bool| {
+        let mut world = World::new(6);
+        let task = private(|_, _| {});
+        world.offer(&task);
+        let sites = world.all();
+        let mut rounds = Rounds::start(&mut world, &task, &Round::train(1), &sites);
+        rounds.share(&mut world);
+        if masked {
+            let own = rounds.inboxes(&mut world)[&0].clone();
+            world.tell(0, ToSite::Inbox(own));
+        }
+        let mut policy = world.sites[0].policy.clone();
+        policy.privacy.epsilon_total = 0.01;
+        (world, policy)
+    };
+    let (mut world, policy) = session(false);
+    world.event(0, Event::Policy(policy));
+    assert_eq!(world.sites[0].refusals().last(), Some(&"privacy_spent"));
+    assert!(world.sites[0].participant.status().round.is_none());
+    // While the site was down.
+    let (mut world, policy) = session(false);
+    world.sites[0].policy = policy;
+    world.restart(0);
+    assert!(world.sites[0].participant.status().round.is_none());
+    assert_eq!(world.sites[0].participant.budget().steps(), 0);
+    // The step is paid for: to leave now would save nothing.
+    let (mut world, policy) = session(true);
+    world.event(0, Event::Policy(policy.clone()));
+    assert!(world.sites[0].participant.status().round.is_some());
+    world.sites[0].policy = policy;
+    world.restart(0);
+    assert!(world.sites[0].participant.status().round.is_some());
+    assert_eq!(world.sites[0].participant.budget().steps(), 1);
 }
 
 /// Parameters can be chosen so that training fails exactly if a certain row is there: the failure must
@@ -350,6 +424,6 @@ fn a_lie_about_the_shares_changes_the_clip_and_no_part_of_the_account() {
     assert_eq!((fixed.dimension, counted.dimension), (8, 9));
     let scale = f64::from(adaptive().manifest.encoding.frac_bits).exp2();
     let joint = scale * (1.0 + 0.125f64 * 0.125).sqrt() + 3.0;
-    assert!((counted.step().l2 / joint - 1.0).abs() < 2e-6, "{} {joint}", counted.step().l2);
+    assert!((counted.step().l2 / joint - 1.0).abs() < 2e-4, "{} {joint}", counted.step().l2);
     assert!(counted.step().l2 >= joint);
 }

@@ -10,16 +10,14 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use http_body::Frame;
 use koinon_proto::limits::FRAME_BYTES_MAX;
 use koinon_proto::wire;
 use koinon_proto::wire::rounds_server::RoundsServer;
 use prost::Message as _;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::mpsc;
 use tonic::body::Body;
-use tonic::codec::{
-    BufferSettings, EncodeBody, EncodeBuf, Encoder, SingleMessageCompressionOverride,
-};
-use tonic::codegen::{Body as _, BoxFuture, Service, http};
+use tonic::codegen::{Body as _, BoxFuture, Bytes, Service, http};
 use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
 use tonic::{Request, Status};
@@ -30,10 +28,6 @@ use super::rounds::RoundsService;
 const PATH: &str = "/koinon.v1.Rounds/Exchange";
 /// What a message has in front: whether it is compressed, and its length.
 const HEAD_BYTES: usize = 5;
-/// The buffer that frames are encoded into, to begin with.
-const ENCODE_BYTES: usize = 512;
-/// Encoded bytes that are handed on at once.
-const YIELD_BYTES: usize = 16 << 10;
 
 /// The service `Rounds` with its long-lived call carried here.
 #[derive(Clone)]
@@ -75,28 +69,56 @@ async fn exchange(
     let frames = Frames::new(body);
     let request =
         Request::from_parts(MetadataMap::from_headers(head.headers), head.extensions, frames);
-    let outgoing = ReceiverStream::new(rounds.open(request).await?);
-    let mode = SingleMessageCompressionOverride::default();
-    let body = EncodeBody::new_server(Writer, outgoing, None, mode, Some(FRAME_BYTES_MAX));
-    let mut response = http::Response::new(Body::new(body));
+    let outgoing = Outgoing { frames: rounds.open(request).await?, ended: false };
+    let mut response = http::Response::new(Body::new(outgoing));
     let grpc = http::HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
     Ok(response)
 }
 
-struct Writer;
+/// The frames to a site, each in memory of its own.
+struct Outgoing {
+    frames: mpsc::Receiver<Result<wire::CoordinatorFrame, Status>>,
+    ended: bool,
+}
 
-impl Encoder for Writer {
-    type Item = wire::CoordinatorFrame;
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
     type Error = Status;
 
-    fn encode(&mut self, frame: Self::Item, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        frame.encode(buffer).map_err(|e| Status::internal(e.to_string()))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let status = match self.frames.poll_recv(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => match encoded(&frame) {
+                Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes.into())))),
+                Err(status) => status,
+            },
+            Poll::Ready(Some(Err(status))) => status,
+            Poll::Ready(None) => Status::new(tonic::Code::Ok, ""),
+        };
+        self.ended = true;
+        let mut trailers = status.into_http::<()>().into_parts().0.headers;
+        trailers.remove(http::header::CONTENT_TYPE);
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
+}
 
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(ENCODE_BYTES, YIELD_BYTES)
-    }
+/// A message with its head.
+fn encoded(message: &impl prost::Message) -> Result<Vec<u8>, Status> {
+    let length = message.encoded_len();
+    let announced = u32::try_from(length).ok().filter(|_| length <= FRAME_BYTES_MAX);
+    let too_long = || Status::out_of_range(format!("a frame of {length} bytes"));
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + length);
+    bytes.push(0);
+    bytes.extend_from_slice(&announced.ok_or_else(too_long)?.to_be_bytes());
+    message.encode(&mut bytes).map_err(|e| Status::internal(e.to_string()))?;
+    Ok(bytes)
 }
 
 /// The frames of a site as they come.
@@ -163,16 +185,10 @@ mod tests {
         wire::SiteFrame { cursor: 3, frame: Some(wire::site_frame::Frame::Chunk(chunk)) }
     }
 
-    fn encoded(frame: &wire::SiteFrame) -> Vec<u8> {
-        let message = frame.encode_to_vec();
-        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-        [&[0], &length[..], &message].concat()
-    }
-
     #[test]
     fn frames_are_taken_whole_however_they_are_cut_and_leave_no_memory() {
         let frames = [frame(0), frame(70_000), frame(5)];
-        let bytes: Vec<u8> = frames.iter().flat_map(encoded).collect();
+        let bytes: Vec<u8> = frames.iter().flat_map(|frame| encoded(frame).unwrap()).collect();
         for cut in [1, 4, 5, 6, 1000, bytes.len()] {
             let (mut buffer, mut taken) = (Vec::new(), Vec::new());
             for part in bytes.chunks(cut) {
@@ -193,6 +209,21 @@ mod tests {
         assert_eq!(refused(&[0, 255, 0, 0, 0]), tonic::Code::OutOfRange);
         assert_eq!(refused(&[0, 0, 0, 0, 1, 255]), tonic::Code::InvalidArgument);
         assert!(take(&mut vec![0, 0, 0, 0]).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_is_framed_and_ends_with_a_status() {
+        let (frames, outgoing) = mpsc::channel(2);
+        let frame = wire::CoordinatorFrame::default();
+        frames.send(Ok(frame.clone())).await.unwrap();
+        frames.send(Err(Status::unavailable("stopping"))).await.unwrap();
+        let mut body = Outgoing { frames: outgoing, ended: false };
+        let mut next = async || poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        let data = next().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(data, encoded(&frame).unwrap());
+        let trailers = next().await.unwrap().unwrap().into_trailers().unwrap();
+        assert_eq!(trailers["grpc-status"], "14");
+        assert!(next().await.is_none());
     }
 
     #[tokio::test]

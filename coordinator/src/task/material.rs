@@ -66,11 +66,18 @@ impl Material {
     ) -> Result<(Self, Option<Vec<u8>>), Rejection> {
         let features = FeaturePlan::from_json(&found(find, &manifest.features, "feature plan")?)
             .map_err(|error| bad("feature plan", error))?;
-        if let Some(digest) = &manifest.training {
-            TrainingPlan::from_json(&found(find, digest, "training plan")?)
-                .and_then(|plan| plan.check().and_then(|()| private::check_plan(manifest, &plan)))
-                .map_err(|error| bad("training plan", error))?;
-        }
+        let training = match &manifest.training {
+            Some(digest) => {
+                let plan = TrainingPlan::from_json(&found(find, digest, "training plan")?)
+                    .and_then(|plan| {
+                        plan.check()
+                            .and_then(|()| private::check_plan(manifest, &plan))
+                            .map(|()| plan)
+                    });
+                Some(plan.map_err(|error| bad("training plan", error))?)
+            }
+            None => None,
+        };
         let privacy = manifest.privacy;
         let Some(digest) = &manifest.model else {
             return Ok((Self { features, model: None, privacy }, None));
@@ -85,6 +92,10 @@ impl Material {
             return Err(Rejection::new(codes::BAD_BLOB, detail));
         }
         private::check(manifest, spec.layout().trainable(), &features)?;
+        if let Some(plan) = training.filter(|_| manifest.privacy.is_some()) {
+            plan.check_outputs(features.label().values.len(), spec.output_width())
+                .map_err(|error| bad("training plan", error))?;
+        }
         let (params, fresh) = read_params(manifest, &spec, at.map(|(version, _)| version), find)?;
         let optimizer = read_optimizer(manifest, &spec, at.and_then(|(_, state)| state), find)?;
         let model = Some(Model { spec, params, optimizer });

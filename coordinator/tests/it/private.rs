@@ -71,3 +71,15 @@ fn noise_that_does_not_keep_the_stated_epsilon_is_refused() {
     assert_eq!(refused.code, "bad_manifest");
     assert!(refused.detail.contains("6 steps with this noise spend epsilon"), "{}", refused.detail);
 }
+
+#[test]
+fn a_loss_without_room_for_the_labels_classes_is_refused() {
+    let mut world = World::new(6, 13);
+    let text = std::str::from_utf8(TRAINING).unwrap();
+    let training = text.replace("cross_entropy", "binary_cross_entropy");
+    let task = TaskManifest { training: Some(Digest::of(training.as_bytes())), ..private(|_| {}) };
+    let blobs = [SPEC, FEATURES, training.as_bytes()].map(<[u8]>::to_vec).to_vec();
+    let refused = world.submit_with(&task, blobs).unwrap_err();
+    assert_eq!(refused.code, "bad_blob");
+    assert!(refused.detail.contains("for a label of 2 classes"), "{}", refused.detail);
+}

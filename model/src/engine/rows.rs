@@ -45,9 +45,10 @@ pub struct RowSum {
 ///
 /// Rows are taken together in batches of the plan's `batch_size`, which changes the sum only in its
 /// last digits; nothing else of the plan but loss and class weights is used. Adding or leaving out
-/// one row moves the sum by at most `clip · (1 + 1e-6)` in L2, rounding included, for up to 60,000
+/// one row moves the sum by at most `clip · (1 + 8e-5)` in L2, rounding included, for up to 600,000
 /// picked rows: each row adds the same bits wherever it stands, and n additions of sums below n clips
-/// are off by at most n²·2⁻⁵³ clips, in either of two orders.
+/// are off by at most n²·2⁻⁵³ clips, in either of two orders. Whether it can be computed at all depends
+/// on model, plan and labels' range alone, never on how many rows there are.
 ///
 /// # Errors
 /// As [`super::train`], but [`EngineError::Diverged`].
@@ -60,7 +61,7 @@ pub fn clipped_sum(
 ) -> Result<RowSum, EngineError> {
     let objective = check(spec, params, plan)?;
     let rows = objective.check(data, spec.input_width())?;
-    let mut adder = Adder::new(spec, plan.batch_size.min(rows) as usize)?;
+    let mut adder = Adder::new(spec, plan.batch_size as usize, rows as usize)?;
     let mut sum = RowSum {
         gradient: Zeroizing::new(vec![0.0; spec.layout().trainable()]),
         rows: 0,
@@ -98,9 +99,12 @@ enum Way<'a> {
 }
 
 impl<'a> Adder<'a> {
-    fn new(spec: &'a CheckedSpec, rows_max: usize) -> Result<Self, EngineError> {
+    /// Whether a batch is too large is the plan's matter alone: if it depended on how many rows there
+    /// are, one row more could take away the sum of all others.
+    fn new(spec: &'a CheckedSpec, batch: usize, rows: usize) -> Result<Self, EngineError> {
         if let Some(chain) = fast::Chain::new(spec) {
-            check_batch(spec, rows_max)?;
+            check_batch(spec, batch)?;
+            let rows_max = batch.min(rows);
             let tape = fast::Tape::new(chain, rows_max);
             return Ok(Self { way: Way::Fast { tape, ghost: Ghost::default() }, rows_max });
         }

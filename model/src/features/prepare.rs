@@ -40,6 +40,8 @@ pub struct ImputationReport {
     pub rows_read: u64,
     /// Rows in the data set.
     pub rows_used: u64,
+    /// Rows left out because a cell or the whole record cannot be read, as private training does.
+    pub rows_unreadable: u64,
     /// Rows dropped because their label is missing.
     pub rows_without_label: u64,
     /// Rows whose group is missing; each is a group of its own.
@@ -193,6 +195,7 @@ fn report(table: &Table, plan: &FeaturePlan) -> ImputationReport {
     ImputationReport {
         rows_read: tally.rows_read,
         rows_used: table.rows() as u64,
+        rows_unreadable: tally.rows_unreadable,
         rows_without_label: tally.rows_without_label,
         rows_without_group: tally.rows_without_group,
         columns: plan
@@ -235,7 +238,7 @@ impl ImputationReport {
     /// Whether every cell was there, known and within its bounds.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.rows_without_label == 0
+        self.rows_without_label + self.rows_unreadable == 0
             && self.rows_without_group == 0
             && self.columns.iter().all(|c| !c.absent && c.missing + c.clamped + c.other == 0)
     }
@@ -252,6 +255,9 @@ impl fmt::Display for ImputationReport {
             "{} of {} rows used; {missing} of {cells} cells missing ({share:.1} %)",
             self.rows_used, self.rows_read
         )?;
+        if self.rows_unreadable > 0 {
+            write!(f, "; {} rows left out that cannot be read", self.rows_unreadable)?;
+        }
         if self.rows_without_label > 0 {
             write!(f, "; {} rows dropped without label", self.rows_without_label)?;
         }

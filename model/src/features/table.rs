@@ -42,8 +42,25 @@ pub struct Table {
 pub enum Purpose {
     /// Training and evaluation: the label and the plan's group column must be there.
     Learn,
+    /// Training under differential privacy: as [`Self::Learn`], but a row that cannot be read is left
+    /// out and counted instead of refusing the table, so that one row decides about itself alone.
+    LearnPrivately,
     /// Inference: neither is looked at.
     Infer,
+}
+
+impl Purpose {
+    /// Whether label and group are read.
+    #[must_use]
+    pub fn learns(self) -> bool {
+        self != Self::Infer
+    }
+
+    /// Whether rows that cannot be read are left out.
+    #[must_use]
+    pub fn skips_rows(self) -> bool {
+        self == Self::LearnPrivately
+    }
 }
 
 /// One cell as a reader found it.
@@ -64,6 +81,8 @@ pub enum Cell<'a> {
 pub struct Tally {
     /// Rows seen.
     pub rows_read: u64,
+    /// Rows left out because a cell, or the whole record, cannot be read: [`Purpose::LearnPrivately`].
+    pub rows_unreadable: u64,
     /// Rows dropped because their label is missing.
     pub rows_without_label: u64,
     /// Rows kept whose group is missing; each is a group of its own.
@@ -183,7 +202,7 @@ impl TableBuilder {
             }
             tally.columns.push(ColumnTally { absent: !here, ..ColumnTally::default() });
         }
-        if purpose == Purpose::Learn {
+        if purpose.learns() {
             let wanted = [(Input::Label, Some(&plan.label().column))]
                 .into_iter()
                 .chain([(Input::Group, plan.split().group.as_ref())]);
@@ -207,7 +226,7 @@ impl TableBuilder {
                 plan: plan.digest(),
                 width,
                 cells: Vec::new(),
-                labels: (purpose == Purpose::Learn).then(Vec::new),
+                labels: purpose.learns().then(Vec::new),
                 keys: Vec::new(),
                 tally,
             },
@@ -227,11 +246,28 @@ impl TableBuilder {
         self.table.rows()
     }
 
-    /// Takes one row. A refused row leaves the table as it was.
+    /// Takes one row. A refused row leaves the table as it was; for [`Purpose::LearnPrivately`] a row
+    /// with a cell that cannot be read is left out and counted.
     ///
     /// # Errors
     /// [`FeatureError::Cell`] with row and column, or [`FeatureError::RowLength`].
     pub fn push(&mut self, cells: &[Cell<'_>]) -> Result<(), FeatureError> {
+        match self.parse(cells) {
+            Err(FeatureError::Cell { .. }) if self.purpose.skips_rows() => {
+                self.leave_out(1);
+                Ok(())
+            }
+            parsed => parsed,
+        }
+    }
+
+    /// Counts rows that the reader could make no cells of.
+    pub fn leave_out(&mut self, rows: u64) {
+        self.table.tally.rows_read += rows;
+        self.table.tally.rows_unreadable += rows;
+    }
+
+    fn parse(&mut self, cells: &[Cell<'_>]) -> Result<(), FeatureError> {
         let row = self.table.tally.rows_read + 1;
         if cells.len() != self.inputs.len() {
             let (found, expected) = (cells.len(), self.inputs.len());
@@ -260,8 +296,8 @@ impl TableBuilder {
             })?;
         }
         self.table.tally.rows_read = row;
-        match (self.purpose, label) {
-            (Purpose::Learn, None) => self.table.tally.rows_without_label += 1,
+        match (self.purpose.learns(), label) {
+            (true, None) => self.table.tally.rows_without_label += 1,
             (_, label) => self.keep(label, group.as_deref(), &changes),
         }
         Ok(())
@@ -287,7 +323,7 @@ impl TableBuilder {
         let key = match group {
             Some(group) => self.plan.row_key(group.as_bytes()),
             None => {
-                let grouped = self.purpose == Purpose::Learn && self.plan.split().group.is_some();
+                let grouped = self.purpose.learns() && self.plan.split().group.is_some();
                 table.tally.rows_without_group += u64::from(grouped);
                 self.plan.row_key(&content(&self.scratch, label))
             }

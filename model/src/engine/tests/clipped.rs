@@ -184,5 +184,27 @@ fn a_row_adds_the_same_at_every_place_and_in_batches_of_every_size() {
     }
 }
 
+/// Whether a step can be computed is never up to how many rows there are: else one row more would take
+/// away the sum of all others.
+#[test]
+fn whether_a_batch_is_too_large_is_the_plans_matter_and_not_the_tables() {
+    let spec = mlp(2, 4096, "relu", 2);
+    let (params, data) = (busy(&spec), Data::regression(&spec, 3));
+    for (batch_size, fits) in [(65_536, false), (1, true), (3, true), (4, true), (1_000, true)] {
+        let mut plan = plan("mse", "");
+        plan.batch_size = batch_size;
+        for rows in [1, 2, 3] {
+            let data = TrainData {
+                x: &data.view().x[..2 * rows],
+                y: &data.view().y[..2 * rows],
+                weights: None,
+            };
+            let mut picked = Picked { rows: &mut (0..3), clip: CLIP, stop: &|| false };
+            let sum = clipped_sum(&spec, &params, &data, &plan, &mut picked);
+            assert_eq!(sum.is_ok(), fits, "batches of {batch_size}, {rows} rows");
+        }
+    }
+}
+
 /// Active for every row of these models.
 const CLIP: f64 = 0.05;
