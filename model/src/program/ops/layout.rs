@@ -332,7 +332,8 @@ pub(super) fn center(x: &Value, sides: &[i64], which: &[i64]) -> OpResult<Value>
     let mut pads = vec![0i64; 2 * x.rank()];
     for (&at, &side) in named.iter().zip(sides) {
         let have = i64::try_from(x.shape()[at]).unwrap_or(i64::MAX);
-        let more = side.max(0) - have;
+        side_of(side)?;
+        let more = side - have;
         // An odd cell is added behind and taken away in front.
         let before = if more > 0 { more / 2 } else { -((-more) / 2) };
         (pads[at], pads[x.rank() + at]) = (before, more - before);
