@@ -55,9 +55,9 @@ What the figures are:
                            the most that the coordinator's process ever held
   round_up_over_bound      bytes up of a site over 1.01 x d x b / 8 + 16 KB
 
-All but the last is CPU time of one core, so another busy program matters little; one that shares
-the core's caches matters some. Rounds have wall times too: run them on a quiet machine. Everything takes a quarter of an hour, nearly all of it to prepare ten
-thousand real sites. For a look:
+All but the rounds is CPU time of one core, so another busy program matters little; one that shares
+the core's caches matters some. Rounds have wall times too: run them on a quiet machine. Everything
+takes a quarter of an hour, nearly all of it to prepare ten thousand real sites. For a look:
   koinon bench aggregation --only kernel
   koinon bench aggregation --only client --quick
 A figure that this CPU cannot give (a kernel without its instructions) has no value.";

@@ -1,3 +1,5 @@
+//! Models built here, honest and hostile ones, read and run.
+
 use super::proto::{
     AttributeProto, Dimension, Entry, GraphProto, ModelProto, NodeProto, OperatorSetId, ShapeProto,
     TensorProto, TensorType, TypeProto, ValueInfoProto, kind,

@@ -233,13 +233,11 @@ impl Watched {
         }
         let now = Instant::now();
         let phase = if ended.is_some() { "" } else { status.phase.as_str() };
-        if self.since.as_ref().is_none_or(|(known, _)| known != phase) {
-            if let Some((before, since)) = self.since.replace((phase.to_owned(), now)) {
-                let spent = now.duration_since(since).as_secs_f64();
-                if !before.is_empty() {
-                    self.phases.push((before, spent));
-                }
-            }
+        if self.since.as_ref().is_none_or(|(known, _)| known != phase)
+            && let Some((before, since)) = self.since.replace((phase.to_owned(), now))
+            && !before.is_empty()
+        {
+            self.phases.push((before, now.duration_since(since).as_secs_f64()));
         }
         self.trained = ended;
     }

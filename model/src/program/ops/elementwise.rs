@@ -101,7 +101,14 @@ fn function(op: Unary, x: f64) -> f64 {
         Unary::Atanh => x.atanh(),
         Unary::Erf => libm::erf(x),
         Unary::Sigmoid => sigmoid(x),
-        Unary::Relu => x.max(0.0),
+        // What is no number stays none.
+        Unary::Relu => {
+            if x < 0.0 {
+                0.0
+            } else {
+                x
+            }
+        }
         Unary::Softplus => softplus(x),
         Unary::Softsign => x / (1.0 + x.abs()),
         Unary::Mish => x * softplus(x).tanh(),
@@ -114,6 +121,13 @@ fn function(op: Unary, x: f64) -> f64 {
             0.5 * x * (1.0 + (root * (x + 0.044_715 * x.powi(3))).tanh())
         }
         Unary::Swish { alpha } => x * sigmoid(alpha * x),
+        _ => with_parameters(op, x),
+    }
+}
+
+/// The functions that have parameters.
+fn with_parameters(op: Unary, x: f64) -> f64 {
+    match op {
         Unary::LeakyRelu { alpha } => {
             if x < 0.0 {
                 alpha * x
@@ -147,9 +161,7 @@ fn function(op: Unary, x: f64) -> f64 {
                 0.0
             }
         }
-        Unary::IsNan | Unary::IsInf { .. } | Unary::Not | Unary::BitwiseNot => {
-            unreachable!("done by its own types above")
-        }
+        _ => unreachable!("functions without parameters and those of other types are done above"),
     }
 }
 
