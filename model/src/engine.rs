@@ -3,12 +3,13 @@
 //! It opens no file, draws no randomness of its own and knows no rounds. Start at [`Engine::load`]
 //! and [`Engine::forward`] for answers, [`train`] for an update.
 //!
-//! Three implementations lie behind this door and nobody outside can tell them apart:
+//! Two implementations lie behind this door, and nobody outside can tell them apart:
 //! * `fast`: chains of linear layers and pointwise activations, in plain loops: small tables.
 //! * `fused`: every operation as a kernel of its own, row by row through the cache, with matrix products
 //!   by the crate `gemm`: images, norms, branches.
-//! * `graph`: every operation on burn's `flex` back end with its autodiff. The oracle of the others;
-//!   it runs where it is asked for ([`Choice::General`]).
+//!
+//! Their oracle is `graph`: every operation on burn's `flex` back end with its autodiff. Tests have it
+//! always; the cargo feature `burn` offers it to others as `Choice::General`.
 //!
 //! All give the gradient of one batch of any size at given weights; [`train`] owns the rest (order,
 //! optimizer, stopping). [`clipped_sum`] gives what a step with record-level privacy takes from a site:
@@ -45,6 +46,7 @@
 
 mod fast;
 mod fused;
+#[cfg(any(test, feature = "burn"))]
 mod graph;
 mod objective;
 mod optimizer;
@@ -77,13 +79,15 @@ pub struct Engine {
 pub enum Choice {
     /// The fastest that knows the model.
     Automatic,
-    /// The general one, on burn: for comparison.
+    /// The general one, on burn: for comparison, with the feature `burn`.
+    #[cfg(any(test, feature = "burn"))]
     General,
 }
 
 enum Runner {
     Fast(fast::Loaded),
     Fused(fused::Loaded),
+    #[cfg(any(test, feature = "burn"))]
     Graph(graph::Loaded),
 }
 
@@ -169,6 +173,7 @@ impl Engine {
         check_variances(spec, params)?;
         let values = params.values();
         let runner = match (choice, fast::Chain::new(spec)) {
+            #[cfg(any(test, feature = "burn"))]
             (Choice::General, _) => Runner::Graph(graph::Loaded::new(spec, values)),
             (Choice::Automatic, Some(chain)) => Runner::Fast(fast::Loaded::new(chain, values)),
             (Choice::Automatic, None) => Runner::Fused(fused::Loaded::new(spec, values)),
@@ -182,6 +187,7 @@ impl Engine {
         match self.runner {
             Runner::Fast(_) => "chain",
             Runner::Fused(_) => "fused",
+            #[cfg(any(test, feature = "burn"))]
             Runner::Graph(_) => "burn",
         }
     }
@@ -267,6 +273,7 @@ impl Engine {
         match &self.runner {
             Runner::Fast(loaded) => loaded.forward(range, input),
             Runner::Fused(loaded) => loaded.forward(&self.spec, range, input),
+            #[cfg(any(test, feature = "burn"))]
             Runner::Graph(loaded) => loaded.forward(&self.spec, range, input),
         }
     }

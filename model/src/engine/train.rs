@@ -4,10 +4,12 @@
 
 use zeroize::Zeroizing;
 
+#[cfg(any(test, feature = "burn"))]
+use super::graph;
 use super::objective::Objective;
 use super::optimizer::Stepper;
 use super::order::order;
-use super::{Choice, EngineError, check_variances, fast, fused, graph};
+use super::{Choice, EngineError, check_variances, fast, fused};
 use crate::limits::BATCH_ELEMENTS_MAX;
 use crate::loss::{LossSum, TrainData};
 use crate::params::{Delta, Params};
@@ -42,6 +44,7 @@ pub struct TrainOutcome {
 pub(super) enum Differentiator<'a> {
     Fast(fast::Tape),
     Fused(fused::Tape<'a>),
+    #[cfg(any(test, feature = "burn"))]
     Graph(graph::Differentiator<'a>),
 }
 
@@ -56,6 +59,7 @@ pub(super) struct Batch<'a> {
 impl<'a> Differentiator<'a> {
     pub(super) fn new(choice: Choice, spec: &'a CheckedSpec, rows_max: usize) -> Self {
         match (choice, fast::Chain::new(spec)) {
+            #[cfg(any(test, feature = "burn"))]
             (Choice::General, _) => Self::Graph(graph::Differentiator::new(spec)),
             (Choice::Automatic, Some(chain)) => Self::Fast(fast::Tape::new(chain, rows_max)),
             (Choice::Automatic, None) => Self::Fused(fused::Tape::new(spec)),
@@ -74,6 +78,7 @@ impl<'a> Differentiator<'a> {
         match self {
             Self::Fast(tape) => tape.gradient(weights, batch, objective, gradient),
             Self::Fused(tape) => tape.gradient(weights, batch, objective, gradient),
+            #[cfg(any(test, feature = "burn"))]
             Self::Graph(graph) => graph.gradient(weights, batch, objective, gradient),
         }
     }
