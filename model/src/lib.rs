@@ -14,6 +14,7 @@
 pub mod artifact;
 pub mod codec;
 pub mod contribution;
+pub mod crossing;
 pub mod cut;
 pub mod dataset;
 pub mod digest;
@@ -24,6 +25,8 @@ pub mod layout;
 pub mod limits;
 pub mod loss;
 pub mod metrics;
+#[cfg(feature = "engine")]
+pub mod network;
 pub mod onnx;
 pub mod params;
 pub mod plan;

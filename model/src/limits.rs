@@ -21,6 +21,10 @@ pub const VALUE_ELEMENTS_MAX: usize = 1 << 24;
 pub const WINDOW_ELEMENTS_MAX: usize = 1 << 26;
 /// Nodes of a program.
 pub const PROGRAM_NODES_MAX: usize = 1 << 16;
+/// Bytes of a program's operations as text.
+pub const PROGRAM_BYTES_MAX: usize = 1 << 26;
+/// Bytes of a program's constants as a file.
+pub const CONSTANTS_BYTES_MAX: usize = 1 << 32;
 /// Dimensions of a tensor of a program.
 pub const RANK_TENSOR_MAX: usize = 16;
 /// Multiplications of one operation of a program, on the general path (minutes).

@@ -11,7 +11,7 @@ mod tensors;
 
 use prost::Message as _;
 
-use crate::program::{Constants, Port, Program, ProgramNode, Value};
+use crate::program::{Constants, Port, Program, ProgramNode, Role, Value};
 use node::{NodeReader, Source, label};
 
 /// Reads a range of a file beside the model: name, first byte, number of bytes or all that follow.
@@ -115,7 +115,10 @@ pub fn import(bytes: &[u8], external: &External<'_>) -> Result<Imported, OnnxErr
         nodes.push(read_node(node, at, opset, external, &mut constants)?);
     }
     let name = if graph.name.is_empty() { "model".into() } else { graph.name };
-    Ok(Imported { program: Program { name, inputs, nodes, outputs }, constants })
+    Ok(Imported {
+        program: Program { name, inputs, nodes, outputs, states: Vec::new() },
+        constants,
+    })
 }
 
 /// One tensor of a file of its own, as ONNX's test data are stored.
@@ -146,7 +149,7 @@ fn port(input: &proto::ValueInfoProto) -> Result<Port, OnnxError> {
         .ok_or_else(|| feature(format!("of {}", tensors::type_name(tensor.elem_type))))?;
     let side = |dim: &proto::Dimension| dim.dim_value.and_then(|side| usize::try_from(side).ok());
     let shape = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(side).collect());
-    Ok(Port { name: input.name.clone(), dtype, shape })
+    Ok(Port { name: input.name.clone(), dtype, shape, role: Role::Rows })
 }
 
 fn read_node(

@@ -2,14 +2,19 @@
 //!
 //! Where a [`crate::spec::ModelSpec`] speaks of layers and rows, a program speaks of typed tensors whose
 //! batch is an axis like any other; it is what an ONNX file becomes. Its operations are a closed list,
-//! its constants are held by name. Here it is run by the general path; nothing is trained. Start at
-//! [`Program::check`] and [`CheckedProgram::run`].
+//! its constants are held by name. A sequence's memory (the keys and values that attention has seen) is
+//! a [`State`]: an input that takes an output's value from step to step. Here a program is run by the
+//! general path; nothing is trained. Start at [`Program::check`] and [`CheckedProgram::run`];
+//! [`cuts`] says what crosses a cut, [`files`] how a program is stored.
 
+pub mod cuts;
+pub mod files;
 pub mod op;
 mod ops;
 pub(crate) mod value;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +35,9 @@ pub struct Program {
     pub nodes: Vec<ProgramNode>,
     /// What it gives, by name.
     pub outputs: Vec<String>,
+    /// What a sequence remembers from step to step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<State>,
 }
 
 /// An input: its name, type, and sides, where they are fixed.
@@ -42,6 +50,42 @@ pub struct Port {
     pub dtype: DType,
     /// The sides; `None` is free. No shape at all: any.
     pub shape: Option<Vec<Option<usize>>>,
+    /// What it tells.
+    #[serde(default, skip_serializing_if = "Role::is_rows")]
+    pub role: Role,
+}
+
+/// What an input tells of people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Their data: never crosses a cut as it is.
+    #[default]
+    Rows,
+    /// Which places of a batch hold data: lengths, which the shapes of what crosses tell as well.
+    Mask,
+}
+
+impl Role {
+    fn is_rows(&self) -> bool {
+        *self == Self::Rows
+    }
+}
+
+/// A sequence's memory: an input that is not asked for at each call but kept between them.
+///
+/// It lives where the nodes that read it run. A sequence is one row: states have no batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Name that nodes refer to.
+    pub name: String,
+    /// What its elements are.
+    pub dtype: DType,
+    /// Sides before the first step; the axis that grows is 0.
+    pub shape: Vec<usize>,
+    /// The value that it has at the next step.
+    pub output: String,
 }
 
 /// One operation of a program.
@@ -98,8 +142,7 @@ pub enum ProgramError {
 pub struct CheckedProgram {
     program: Program,
     constants: Constants,
-    /// For each node, the values that nobody reads after it.
-    last_uses: Vec<Vec<String>>,
+    lives: cuts::Lives,
 }
 
 impl Program {
@@ -119,7 +162,17 @@ impl Program {
                 let problem = format!("it has {rank} axes, at most {RANK_TENSOR_MAX} go");
                 return Err(ProgramError::Input { input: port.name.clone(), problem });
             }
-            known.insert(&port.name, ());
+            if known.insert(&port.name, ()).is_some() {
+                let problem = "its name is given already".into();
+                return Err(ProgramError::Input { input: port.name.clone(), problem });
+            }
+        }
+        for state in &self.states {
+            let fits = !state.name.is_empty() && value::elements(&state.shape).is_ok();
+            if !fits || known.insert(&state.name, ()).is_some() {
+                let problem = "a state needs a name of its own and sides within the limits".into();
+                return Err(ProgramError::Input { input: state.name.clone(), problem });
+            }
         }
         for node in &self.nodes {
             let fault = |problem: String| ProgramError::Node { node: node.name.clone(), problem };
@@ -136,32 +189,13 @@ impl Program {
                 }
             }
         }
-        if let Some(name) = self.outputs.iter().find(|name| !known.contains_key(name.as_str())) {
+        let mut given = self.outputs.iter().chain(self.states.iter().map(|state| &state.output));
+        if let Some(name) = given.find(|name| !known.contains_key(name.as_str())) {
             return Err(ProgramError::Program(format!("nothing gives its output `{name}`")));
         }
-        let last_uses = last_uses(&self);
-        Ok(CheckedProgram { program: self, constants, last_uses })
+        let lives = cuts::Lives::of(&self, &constants);
+        Ok(CheckedProgram { program: self, constants, lives })
     }
-}
-
-/// For each node, what is read there for the last time.
-fn last_uses(program: &Program) -> Vec<Vec<String>> {
-    let mut last: BTreeMap<&str, usize> = BTreeMap::new();
-    for (at, node) in program.nodes.iter().enumerate() {
-        node.inputs.iter().for_each(|name| {
-            last.insert(name, at);
-        });
-        node.outputs.iter().for_each(|name| {
-            last.entry(name).or_insert(at);
-        });
-    }
-    let mut out = vec![Vec::new(); program.nodes.len()];
-    for (name, at) in last {
-        if !name.is_empty() && !program.outputs.iter().any(|output| output == name) {
-            out[at].push(name.to_owned());
-        }
-    }
-    out
 }
 
 impl CheckedProgram {
@@ -177,7 +211,8 @@ impl CheckedProgram {
         &self.constants
     }
 
-    /// Runs all nodes on values for the inputs, in their order; gives the outputs in theirs.
+    /// Runs all nodes on values for the inputs, in their order; gives the outputs in theirs. A sequence
+    /// is at its start.
     ///
     /// # Errors
     /// [`ProgramError`] with the input or node whose type or shape does not fit.
@@ -187,12 +222,55 @@ impl CheckedProgram {
             let (got, want) = (inputs.len(), ports.len());
             return Err(ProgramError::Program(format!("{got} values for {want} inputs")));
         }
-        let mut made: BTreeMap<&str, Value> = BTreeMap::new();
+        let mut named = BTreeMap::new();
         for (port, value) in ports.iter().zip(inputs) {
             port.check(&value)?;
-            made.insert(&port.name, value);
+            named.insert(port.name.as_str(), value);
         }
-        for (node, over) in self.program.nodes.iter().zip(&self.last_uses) {
+        let states = self.states_in(&(0..self.n_nodes()));
+        for state in states {
+            named.insert(&state.name, state.start()?);
+        }
+        let outputs: Vec<&str> = self.program.outputs.iter().map(String::as_str).collect();
+        self.run_named(0..self.n_nodes(), named, &outputs)
+    }
+
+    /// Runs the nodes of a range on what is [live](CheckedProgram::live) at its start, followed by the
+    /// values of the [states](CheckedProgram::states_in) that live in it; gives what is live at its end,
+    /// followed by the states' next values.
+    ///
+    /// # Errors
+    /// As [`CheckedProgram::run`].
+    pub fn run_range(
+        &self,
+        range: Range<usize>,
+        values: Vec<Value>,
+    ) -> Result<Vec<Value>, ProgramError> {
+        let states = self.states_in(&range);
+        let names = self.live(range.start).into_iter();
+        let names: Vec<&str> = names.chain(states.iter().map(|s| s.name.as_str())).collect();
+        if names.len() != values.len() || range.end > self.n_nodes() {
+            let (got, want) = (values.len(), names.len());
+            return Err(ProgramError::Program(format!("{got} values where {want} cross")));
+        }
+        let ports = &self.program.inputs;
+        let named: BTreeMap<&str, Value> = names.into_iter().zip(values).collect();
+        for port in ports {
+            named.get(port.name.as_str()).map_or(Ok(()), |value| port.check(value))?;
+        }
+        let outputs = self.live(range.end).into_iter();
+        let outputs: Vec<&str> = outputs.chain(states.iter().map(|s| s.output.as_str())).collect();
+        self.run_named(range, named, &outputs)
+    }
+
+    fn run_named<'a>(
+        &'a self,
+        range: Range<usize>,
+        mut made: BTreeMap<&'a str, Value>,
+        outputs: &[&str],
+    ) -> Result<Vec<Value>, ProgramError> {
+        let last_uses = last_uses(&self.program.nodes[range.clone()], outputs);
+        for (node, over) in self.program.nodes[range].iter().zip(last_uses) {
             let find = |name: &String| {
                 if name.is_empty() {
                     return None;
@@ -212,13 +290,44 @@ impl CheckedProgram {
                 }
             }
             over.iter().for_each(|name| {
-                made.remove(name.as_str());
+                made.remove(name);
             });
         }
-        let take =
-            |name: &String| made.get(name.as_str()).or_else(|| self.constants.get(name)).cloned();
+        let take = |name: &&str| made.get(name).or_else(|| self.constants.get(*name)).cloned();
         let gone = || ProgramError::Program("an output was not made".into());
-        self.program.outputs.iter().map(|name| take(name).ok_or_else(gone)).collect()
+        outputs.iter().map(|name| take(name).ok_or_else(gone)).collect()
+    }
+}
+
+/// For each node, the values that nobody reads after it.
+fn last_uses<'a>(nodes: &'a [ProgramNode], outputs: &[&str]) -> Vec<Vec<&'a str>> {
+    let mut last: BTreeMap<&str, usize> = BTreeMap::new();
+    for (at, node) in nodes.iter().enumerate() {
+        node.inputs.iter().for_each(|name| {
+            last.insert(name, at);
+        });
+        node.outputs.iter().for_each(|name| {
+            last.entry(name).or_insert(at);
+        });
+    }
+    let mut out = vec![Vec::new(); nodes.len()];
+    for (name, at) in last {
+        if !name.is_empty() && !outputs.contains(&name) {
+            out[at].push(name);
+        }
+    }
+    out
+}
+
+impl State {
+    /// Its value before the first step.
+    ///
+    /// # Errors
+    /// None for a state of a checked program.
+    pub fn start(&self) -> Result<Value, ProgramError> {
+        let fault = |error| ProgramError::Op { node: self.name.clone(), error };
+        let len = value::elements(&self.shape).map_err(fault)?;
+        Value::new(self.shape.clone(), Data::zeros(self.dtype, len)).map_err(fault)
     }
 }
 

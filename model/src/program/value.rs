@@ -100,6 +100,10 @@ pub(crate) trait Element:
     fn from_f64(number: f64) -> Self;
     /// Modulo two to the bits for integers.
     fn from_i128(number: i128) -> Self;
+    /// Appends its little-endian bytes.
+    fn put(self, bytes: &mut Vec<u8>);
+    /// From as many little-endian bytes as it has.
+    fn get(bytes: &[u8]) -> Self;
 }
 
 macro_rules! number {
@@ -130,6 +134,12 @@ macro_rules! number {
             }
             fn from_i128(number: i128) -> Self {
                 number as $type
+            }
+            fn put(self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.to_le_bytes());
+            }
+            fn get(bytes: &[u8]) -> Self {
+                bytes.try_into().map_or_else(|_| Self::default(), Self::from_le_bytes)
             }
         }
     };
@@ -167,6 +177,12 @@ impl Element for bool {
     }
     fn from_i128(number: i128) -> Self {
         number != 0
+    }
+    fn put(self, bytes: &mut Vec<u8>) {
+        bytes.push(u8::from(self));
+    }
+    fn get(bytes: &[u8]) -> Self {
+        bytes.iter().any(|&byte| byte != 0)
     }
 }
 
@@ -376,6 +392,17 @@ impl DType {
             Self::U32 => visit.run::<u32>(),
             Self::U64 => visit.run::<u64>(),
             Self::Bool => visit.run::<bool>(),
+        }
+    }
+
+    /// Bytes of one element.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::I16 | Self::U16 => 2,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F64 | Self::I64 | Self::U64 => 8,
         }
     }
 
