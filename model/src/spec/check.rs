@@ -172,6 +172,7 @@ impl CheckedSpec {
     }
 
     /// Whether no node behind `node` reads the value.
+    #[cfg(any(test, feature = "burn"))]
     pub(crate) fn is_last_use(&self, value: usize, node: usize) -> bool {
         self.last_use[value] <= node
     }
