@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use koinon_model::codec::{Activation, Codec, CodecError};
-use koinon_model::tensor::Boundary;
+use koinon_model::codec::{Activation, Codec};
+use koinon_model::crossing::Crossing;
 use koinon_proto::{Digest, Millis, limits, wire};
 
 use crate::batcher::Key;
@@ -20,8 +20,8 @@ pub struct Admitted {
     pub key: Key,
     /// The version that it runs on, also when another is added meanwhile.
     pub served: Arc<Served>,
-    /// The tensors, batch dimension first.
-    pub boundary: Boundary,
+    /// The tensors.
+    pub crossing: Crossing,
     /// Bytes that it came as.
     pub bytes: usize,
     /// When its answer is of no more use.
@@ -57,29 +57,38 @@ pub fn admit(
     })?;
     let (from, to) = (activation.from, activation.to);
     let (Some(cut), Some(_)) = (served.cut(from), served.cut(to).filter(|_| from < to)) else {
-        let nodes = served.engine.spec().n_nodes();
+        let nodes = served.network.n_nodes();
         return Err(rejection(
             "illegal_range",
             format!("nodes {from}..{to} are no part of a model of {nodes} nodes"),
         ));
     };
-    if cut.is_raw() {
+    if cut.raw {
         return Err(rejection(
             "raw_input",
             format!("a raw input crosses at {from}; it is never taken"),
         ));
     }
-    let boundary = Activation::decode(&activation.boundary, cut, rows_max).map_err(|e| {
-        let code =
-            if matches!(e, CodecError::Rows { .. }) { "too_many_rows" } else { "wrong_shape" };
-        rejection(code, e.to_string())
-    })?;
+    if let Some(obstacle) = &cut.obstacle {
+        let what = format!("no cut may be made at {from}: {obstacle:?}");
+        return Err(rejection("illegal_range", what));
+    }
+    let wrong = |what: String| rejection("wrong_shape", what);
+    let values = Activation::decode(&activation.boundary, limits::BOUNDARY_BYTES_MAX)
+        .map_err(|e| wrong(e.to_string()))?;
+    let position = cut.position;
+    let crossing = served.network.crossing(position, values).map_err(|e| wrong(e.to_string()))?;
+    let rows = crossing.rows();
+    if rows == 0 || rows > rows_max {
+        let what = format!("{rows} rows, 1 to {rows_max} are taken at once");
+        return Err(rejection("too_many_rows", what));
+    }
     let expires = (activation.deadline_ms > 0).then(|| now + Millis::from(activation.deadline_ms));
     Ok(Admitted {
         request: activation.request,
         key: Key { version: version.0, from, to },
         served,
-        boundary,
+        crossing,
         bytes,
         expires,
     })
@@ -89,9 +98,8 @@ pub fn admit(
 ///
 /// # Errors
 /// A rejection `not_finite` when the model's answer is no number.
-pub fn answer(served: &Served, to: u32, boundary: &Boundary) -> Result<Vec<u8>, wire::Rejection> {
-    let cut = served.cut(to).ok_or_else(|| rejection("illegal_range", "no such cut".into()))?;
-    Activation::encode(cut, boundary, Codec::F32)
+pub fn answer(crossing: &Crossing) -> Result<Vec<u8>, wire::Rejection> {
+    Activation::encode(crossing, Codec::F32)
         .map(Activation::into_bytes)
         .map_err(|e| rejection("not_finite", e.to_string()))
 }
@@ -107,10 +115,10 @@ pub(crate) fn rejection(code: &str, mut detail: String) -> wire::Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use koinon_model::cut::Cut;
+    use koinon_model::network::Form;
     use koinon_model::params::Params;
+    use koinon_model::program::{Data, Value};
     use koinon_model::spec::{CheckedSpec, ModelSpec};
-    use koinon_model::tensor::Tensor;
     use proptest::prelude::*;
 
     fn spec() -> CheckedSpec {
@@ -125,22 +133,23 @@ mod tests {
         let spec = spec();
         let params = Params::init(&spec, 1).to_safetensors(spec.layout()).unwrap();
         let models = Models::default();
-        let version = models.add(spec.canonical(), &params).unwrap();
+        let version = models.add(Form::Layers, spec.canonical(), &params).unwrap();
         (models, version)
     }
 
     fn activation(version: Digest, from: u32, to: u32, rows: usize) -> wire::Activation {
-        let cut = Cut::at(&spec(), 1).unwrap();
-        let tensor = Tensor::new(vec![rows, 4], vec![0.5; rows * 4]).unwrap();
-        let boundary = Boundary::new(vec![tensor]).unwrap();
-        let boundary = Activation::encode(&cut, &boundary, Codec::F32).unwrap().into_bytes();
+        let (models, served) = models();
+        let network = &models.get(&served).unwrap().network;
+        let value = Value::new(vec![rows, 4], Data::F32(vec![0.5; rows * 4])).unwrap();
+        let crossing = network.crossing(1, vec![value]).unwrap();
+        let boundary = Activation::encode(&crossing, Codec::F32).unwrap().into_bytes();
         wire::Activation {
             request: 1,
             version: version.0.to_vec(),
             from,
             to,
-            deadline_ms: 0,
             boundary,
+            ..wire::Activation::default()
         }
     }
 
@@ -148,8 +157,9 @@ mod tests {
     fn a_good_request_is_admitted_and_answered_like_the_whole_model() {
         let (models, version) = models();
         let admitted = admit(&models, 64, 0, activation(version, 1, 3, 2)).ok().unwrap();
-        let out = admitted.served.engine.forward(1..3, &admitted.boundary).unwrap();
-        assert!(answer(&admitted.served, 3, &out).is_ok());
+        let network = &admitted.served.network;
+        let out = network.forward(3, &admitted.crossing, &mut network.start(1..3)).unwrap();
+        assert!(answer(&out).is_ok());
     }
 
     #[test]

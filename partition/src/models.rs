@@ -1,4 +1,4 @@
-//! The versions that are served, each known by the digest of its parameters' file.
+//! The versions that are served, each known by the digest of its file of values.
 //!
 //! Several versions, of several models, at once; each can be entered at any legal cut. Adding one never disturbs the others:
 //! readers hold what they started with. It reads no files: bytes come in, checked. Start at [`Models::add`].
@@ -6,44 +6,25 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use koinon_model::cut::Cut;
-use koinon_model::engine::{Engine, EngineError};
-use koinon_model::params::{FileError, Params};
-use koinon_model::spec::{CheckedSpec, SpecError};
+use koinon_model::network::{Cut, Form, Network, NetworkError};
 use koinon_proto::Digest;
 
 /// One version, ready to run.
 pub struct Served {
-    /// Digest of the parameters' file.
+    /// Digest of the file of values.
     pub version: Digest,
-    /// Digest of the spec's bytes.
+    /// Digest of the file that says what the network is.
     pub spec: Digest,
-    /// The model with its values.
-    pub engine: Engine,
-    /// Every position from 0 to the end.
-    cuts: Vec<Cut>,
+    /// The network with its values.
+    pub network: Network,
 }
 
 impl Served {
     /// The cut at a position of the topological order; the last is the output.
     #[must_use]
     pub fn cut(&self, position: u32) -> Option<&Cut> {
-        self.cuts.get(usize::try_from(position).ok()?)
+        self.network.cut(position)
     }
-}
-
-/// Why a model cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// The spec's file.
-    #[error("spec.json: {0}")]
-    Spec(#[from] SpecError),
-    /// The parameters' file.
-    #[error("params.safetensors: {0}")]
-    Params(#[from] FileError),
-    /// They do not go together.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
 }
 
 /// All versions that are served.
@@ -53,17 +34,14 @@ pub struct Models {
 }
 
 impl Models {
-    /// Checks and adds a version; adding it again changes nothing.
+    /// Checks and adds a version, by the bytes of its two files; adding it again changes nothing.
     ///
     /// # Errors
-    /// [`ModelError`], by file.
-    pub fn add(&self, spec: &[u8], params: &[u8]) -> Result<Digest, ModelError> {
-        let version = Digest::of(params);
-        let checked = CheckedSpec::from_canonical(spec)?;
-        let values = Params::from_safetensors(checked.layout(), params)?;
-        let engine = Engine::load(&checked, &values)?;
-        let cuts = (0..=checked.n_nodes()).filter_map(|at| Cut::at(&checked, at)).collect();
-        let served = Served { version, spec: Digest::of(spec), engine, cuts };
+    /// [`NetworkError`], by file.
+    pub fn add(&self, form: Form, graph: &[u8], values: &[u8]) -> Result<Digest, NetworkError> {
+        let version = Digest::of(values);
+        let network = Network::read(form, graph, values)?;
+        let served = Served { version, spec: Digest::of(graph), network };
         let mut all = self.served.write().unwrap_or_else(PoisonError::into_inner);
         all.entry(version).or_insert_with(|| Arc::new(served));
         Ok(version)

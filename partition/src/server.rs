@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use koinon_model::network::Form;
 use koinon_proto::wire::inference_server::InferenceServer;
 use koinon_proto::{Digest, limits};
 use tokio::net::TcpListener;
@@ -92,16 +93,18 @@ fn scan(folder: &Path, models: &Models) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut problems = Vec::new();
     for path in entries.filter_map(Result::ok).map(|e| e.path()).filter(|p| p.is_dir()) {
-        let (spec, params) = (path.join("spec.json"), path.join("params.safetensors"));
-        let (Ok(spec), Ok(params)) = (read_bounded(&spec), read_bounded(&params)) else {
-            continue; // still being written, or another kind of folder
-        };
-        if models.get(&Digest::of(&params)).is_some() {
-            continue;
-        }
-        match models.add(&spec, &params) {
-            Ok(version) => tracing::info!(version = %version.short(), "serving"),
-            Err(e) => problems.push(format!("{}: {e}", path.display())),
+        for form in Form::ALL {
+            let [graph, values] = form.files().map(|name| read_bounded(&path.join(name)));
+            let (Ok(graph), Ok(values)) = (graph, values) else {
+                continue; // still being written, or another kind of folder
+            };
+            if models.get(&Digest::of(&values)).is_some() {
+                continue;
+            }
+            match models.add(form, &graph, &values) {
+                Ok(version) => tracing::info!(version = %version.short(), "serving"),
+                Err(e) => problems.push(format!("{}: {e}", path.display())),
+            }
         }
     }
     problems

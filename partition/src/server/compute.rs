@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use koinon_model::tensor::Boundary;
+use koinon_model::crossing::Crossing;
 use koinon_proto::wire::{self, inference_reply};
 use koinon_proto::{Millis, limits};
 use tokio::sync::mpsc::Sender;
@@ -27,7 +27,7 @@ struct Work {
 struct Waiting {
     request: u64,
     served: Arc<Served>,
-    boundary: Boundary,
+    crossing: Crossing,
     replies: Replies,
 }
 
@@ -106,14 +106,14 @@ fn run(limits: Limits, started: Instant, incoming: &Receiver<Work>) {
 
 fn take_in(batcher: &mut Batcher<Waiting>, now: Millis, work: Work) {
     let Work { site, admitted, replies } = work;
-    let Admitted { request, key, served, boundary, bytes, expires } = admitted;
-    let rows = boundary.batch();
+    let Admitted { request, key, served, crossing, bytes, expires } = admitted;
+    let rows = crossing.rows();
     let item = Item {
         site,
         rows,
         bytes,
         expires,
-        payload: Waiting { request, served, boundary, replies },
+        payload: Waiting { request, served, crossing, replies },
     };
     if let Err((full, item)) = batcher.push(now, key, item) {
         let detail = match full {
@@ -136,34 +136,33 @@ fn answer(key: &Key, mut batch: Vec<Item<Waiting>>, now: Millis) {
     }
     let Some(first) = alive.first() else { return };
     let served = Arc::clone(&first.payload.served);
-    let parts: Vec<&Boundary> = alive.iter().map(|i| &i.payload.boundary).collect();
+    let parts: Vec<&Crossing> = alive.iter().map(|i| &i.payload.crossing).collect();
+    let rows: Vec<usize> = alive.iter().map(|item| item.rows).collect();
     let range = key.from as usize..key.to as usize;
-    let together = Boundary::stack(&parts)
-        .map_err(|e| e.to_string())
-        .and_then(|b| served.engine.forward(range, &b).map_err(|e| e.to_string()));
-    let mut start = 0;
-    for item in &alive {
-        let end = start + item.rows;
-        let result = match &together {
-            Ok(out) => out
-                .rows(start..end)
-                .map_err(|e| rejection("failed", e.to_string()))
-                .and_then(|own| admission::answer(&served, key.to, &own)),
-            Err(e) => Err(rejection("failed", e.clone())),
+    let run = |at: &Crossing| {
+        let out = served.network.forward(range.end, at, &mut served.network.start(range.clone()));
+        out.map_err(|e| rejection("failed", e.to_string()))
+    };
+    let together = Crossing::stack(&parts).and_then(|whole| run(&whole).ok()?.split(&rows));
+    let answers: Vec<Result<Crossing, wire::Rejection>> = match together {
+        Some(answers) => answers.into_iter().map(Ok).collect(),
+        None => parts.iter().map(|part| run(part)).collect(),
+    };
+    for (item, answer) in alive.iter().zip(answers) {
+        let result = match answer.and_then(|own| admission::answer(&own)) {
+            Ok(bytes) => inference_reply::Result::Boundary(bytes),
+            Err(rejection) => inference_reply::Result::Rejection(rejection),
         };
-        start = end;
-        send(
-            &item.payload,
-            match result {
-                Ok(bytes) => inference_reply::Result::Boundary(bytes),
-                Err(r) => inference_reply::Result::Rejection(r),
-            },
-        );
+        send(&item.payload, result);
     }
 }
 
 /// A stream that does not take its answers loses them; its site answers locally when the deadline passes.
 fn send(waiting: &Waiting, result: inference_reply::Result) {
-    let reply = wire::InferenceReply { request: waiting.request, result: Some(result) };
+    let reply = wire::InferenceReply {
+        request: waiting.request,
+        result: Some(result),
+        ..wire::InferenceReply::default()
+    };
     let _ = waiting.replies.try_send(Ok(reply));
 }

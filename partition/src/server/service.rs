@@ -64,7 +64,7 @@ impl Inference for Service {
         let models = models.iter().map(|m| wire::OfferedModel {
             version: m.version.into(),
             spec: m.spec.into(),
-            nodes: u32::try_from(m.engine.spec().n_nodes()).unwrap_or(u32::MAX),
+            nodes: u32::try_from(m.network.n_nodes()).unwrap_or(u32::MAX),
         });
         Ok(Response::new(wire::OfferedReply { models: models.collect() }))
     }
@@ -106,7 +106,11 @@ impl Stream {
                         // Waits for this stream's own reader only.
                         if self
                             .replies
-                            .send(Ok(wire::InferenceReply { request, result }))
+                            .send(Ok(wire::InferenceReply {
+                                request,
+                                result,
+                                ..wire::InferenceReply::default()
+                            }))
                             .await
                             .is_err()
                         {
