@@ -148,7 +148,9 @@ impl Codec {
         }
     }
 
-    fn code(self) -> u8 {
+    /// Its number on the wire.
+    #[must_use]
+    pub fn code(self) -> u8 {
         match self {
             Self::F32 => 0,
             Self::F16 => 1,

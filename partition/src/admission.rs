@@ -74,7 +74,7 @@ pub fn admit(
         return Err(rejection("illegal_range", what));
     }
     let wrong = |what: String| rejection("wrong_shape", what);
-    let values = Activation::decode(&activation.boundary, limits::BOUNDARY_BYTES_MAX)
+    let values = Activation::decode(&activation.boundary, limits::BOUNDARY_VALUES_MAX)
         .map_err(|e| wrong(e.to_string()))?;
     let position = cut.position;
     let crossing = served.network.crossing(position, values).map_err(|e| wrong(e.to_string()))?;

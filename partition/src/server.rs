@@ -59,7 +59,8 @@ pub async fn run(
     };
     let compute = compute::Compute::start(batch);
     let service = service::Service::new(models, compute, config.request_rows);
-    let service = InferenceServer::new(service).max_decoding_message_size(limits::FRAME_BYTES_MAX);
+    let service =
+        InferenceServer::new(service).max_decoding_message_size(limits::INFERENCE_FRAME_BYTES_MAX);
     let served = Server::builder()
         .tls_config(tls)?
         .tcp_nodelay(true)

@@ -75,7 +75,13 @@ pub const ADMISSION_BYTES_MAX: usize = KIB;
 pub const CERTIFICATE_CHAIN_MAX: usize = 8;
 
 /// The boundary in one activation or its answer.
-pub const BOUNDARY_BYTES_MAX: usize = 4 * MIB;
+pub const BOUNDARY_BYTES_MAX: usize = 16 * MIB;
+/// Values in it: a codec may write several in a byte.
+pub const BOUNDARY_VALUES_MAX: usize = BOUNDARY_BYTES_MAX / 4;
+/// One message between a site and a partition server.
+pub const INFERENCE_FRAME_BYTES_MAX: usize = BOUNDARY_BYTES_MAX + MIB;
+/// What a site keeps of one sequence, to make a lost server's memory of it again.
+pub const SEQUENCE_BYTES_MAX: usize = 64 * MIB;
 /// Unanswered activations of one connection.
 pub const ACTIVATIONS_IN_FLIGHT_MAX: usize = 256;
 
@@ -88,7 +94,6 @@ const _: () = {
     // The largest blob can be uploaded in chunks of the usual size.
     assert!(CHUNKS_MAX as u64 * CHUNK_BYTES_DEFAULT as u64 >= BLOB_BYTES_MAX);
     assert!(MANIFEST_BYTES_MAX + KIB <= ENVELOPE_BODY_BYTES_MAX);
-    assert!(BOUNDARY_BYTES_MAX + KIB <= FRAME_BYTES_MAX);
     // A check-in names every task by its digest.
     assert!(TASKS_MAX * 40 + KIB <= ENVELOPE_BODY_BYTES_MAX);
     assert!(COHORT_MIN >= 3 && COHORT_MIN <= COHORT_MAX);

@@ -1,17 +1,21 @@
 //! `koinon infer`: a site's own rows through a model, all of it here, or with the tail at a partition server.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use koinon_client::infer::{LocalModel, VersionFiles, probabilities};
-use koinon_client::node::inference::{self, Inferred, Request};
+use koinon_client::node::counters::Totals;
+use koinon_client::node::inference::{Inference, Options, Tally};
 use koinon_client::node::{NodeError, config, site};
 use koinon_client::source::ReadLimits;
-use koinon_client::split::Placement;
+use koinon_client::split::{self, Placement};
 use koinon_model::codec::Codec;
 use koinon_model::cut::Cut;
 use koinon_model::features::table::{Purpose, Table};
+use koinon_model::network::{Form, Network};
 use koinon_model::spec::CheckedSpec;
+use koinon_proto::Digest;
 use serde_json::json;
 
 use crate::exit::{Exit, OrExit as _, fail};
@@ -58,8 +62,12 @@ enum CodecChoice {
     F32,
     /// Half the bytes.
     F16,
+    /// Half the bytes, any magnitude.
+    Bf16,
     /// A quarter of the bytes.
     Int8,
+    /// An eighth of the bytes.
+    Int4,
 }
 
 impl From<CodecChoice> for Codec {
@@ -67,7 +75,9 @@ impl From<CodecChoice> for Codec {
         match choice {
             CodecChoice::F32 => Codec::F32,
             CodecChoice::F16 => Codec::F16,
+            CodecChoice::Bf16 => Codec::Bf16,
             CodecChoice::Int8 => Codec::Int8,
+            CodecChoice::Int4 => Codec::Int4,
         }
     }
 }
@@ -196,18 +206,17 @@ fn split(
         return Err(fail(Exit::Usage, what));
     }
     let placement =
-        Placement { from: cut, to: nodes, codec: a.codec.into(), deadline_ms: DEADLINE_MS };
-    let request = Request {
-        address,
+        Placement::tail(cut, nodes).with_codec(a.codec.into()).with_deadline(DEADLINE_MS);
+    let network = Network::read(Form::Layers, &files.spec, &files.params).or_exit(Exit::Config)?;
+    let options = Options {
+        dir: &a.dir,
+        servers: &[address.to_owned()],
+        network: Arc::new(network),
+        names: (Digest::of(&files.spec), Digest::of(&files.params)),
         placement,
-        spec: &files.spec,
-        params: &files.params,
-        rows: &inputs.x,
-        width: inputs.width,
-        batch: BATCH_ROWS,
     };
     let got = super::runtime()?
-        .block_on(inference::run(&a.dir, &request))
+        .block_on(ask(options, &inputs.x, inputs.width))
         .or_code(NodeError::exit_code)?;
     let whole = local.outputs(&inputs).or_exit(Exit::Config)?;
     let difference = largest_difference(&got.outputs, &whole)?;
@@ -219,8 +228,8 @@ fn split(
     if a.format == Format::Json {
         return say_json(&json!({
             "cut": cut, "boundary": boundary, "rows": inputs.rows, "max_abs_diff": difference,
-            "activation_bytes": got.activation_bytes, "raw_bytes": raw_bytes, "origins": got.origins,
-            "problem": got.problem,
+            "activation_bytes": got.tally.activation_bytes, "raw_bytes": raw_bytes, "origins": got.tally.origins,
+            "problem": got.tally.problem,
             "transport": { "written": got.transport.written, "handshake_written": got.transport.handshake_written },
         }));
     }
@@ -228,15 +237,37 @@ fn split(
     Ok(())
 }
 
+/// What the servers, or this site, answered.
+struct Inferred {
+    outputs: Vec<f32>,
+    tally: Tally,
+    transport: Totals,
+}
+
+/// Asks for all rows, some at a time.
+async fn ask(options: Options<'_>, rows: &[f32], width: usize) -> Result<Inferred, NodeError> {
+    let network = Arc::clone(&options.network);
+    let mut inference = Inference::open(options)?;
+    let questions = rows.chunks(BATCH_ROWS * width.max(1));
+    let questions = questions.map(|rows| split::inputs_of_rows(&network, rows));
+    let questions = questions.collect::<Result<Vec<_>, _>>();
+    let answers =
+        inference.answer(questions.map_err(|e| NodeError::Config(e.to_string()))?).await?;
+    let outputs = answers.iter().flat_map(|answer| split::numbers(&answer.outputs));
+    let outputs = outputs.copied().collect();
+    let tally = inference.tally().clone();
+    Ok(Inferred { outputs, tally, transport: inference.close().await })
+}
+
 fn tell(got: &Inferred, rows: usize, boundary: &str, raw_bytes: u64, difference: f64) {
     say(format!("{rows} rows scored, cut behind `{boundary}`"));
-    if let Some(problem) = &got.problem {
+    if let Some(problem) = &got.tally.problem {
         say(format!("the partition server: {problem}"));
     }
-    for (origin, messages) in &got.origins {
+    for (origin, messages) in &got.tally.origins {
         say(format!("  answered by {origin}: {messages} message(s)"));
     }
-    say(match got.activation_bytes {
+    say(match got.tally.activation_bytes {
         0 => "nothing left this site: it answered itself".to_owned(),
         bytes => format!(
             "{} bytes of activations left, instead of {} of raw rows; each is in the ledger",
