@@ -44,17 +44,13 @@ impl Tree {
         &self,
         index: usize,
         leaf: impl Fn(usize) -> L,
-    ) -> Vec<Digest> {
+    ) -> impl Iterator<Item = Digest> {
         debug_assert!(index < self.leaves);
-        let mut path = Vec::with_capacity(path_len(index, self.leaves));
-        let beside = index ^ 1;
-        if beside < self.leaves {
-            path.push(hash_leaf(leaf(beside).as_ref()));
-        }
-        for (height, level) in (1..).zip(&self.levels) {
-            path.extend(level.get((index >> height) ^ 1));
-        }
-        path
+        let beside = Some(index ^ 1).filter(|beside| *beside < self.leaves);
+        let first = beside.map(|beside| hash_leaf(leaf(beside).as_ref()));
+        let above = (1..).zip(&self.levels);
+        let above = above.filter_map(move |(height, level)| level.get((index >> height) ^ 1));
+        first.into_iter().chain(above.copied())
     }
 }
 
@@ -161,7 +157,7 @@ mod tests {
             let leaves: Vec<Vec<u8>> = (0..n).map(|i| vec![u8::try_from(i).unwrap(); i % 5]).collect();
             let tree = Tree::new(n, |i| &leaves[i]);
             prop_assert_eq!(tree.root(), by_definition(&leaves));
-            let path = tree.path(index, |i| &leaves[i]);
+            let path: Vec<Digest> = tree.path(index, |i| &leaves[i]).collect();
             prop_assert_eq!(path.len(), path_len(index, n));
             prop_assert_eq!(root_from(&leaves[index], index, n, &path), Some(tree.root()));
             for other in (0..n).filter(|&other| other != index) {

@@ -55,8 +55,13 @@ impl Kind {
     /// Starts a body: version, kind, the digest of what was agreed before.
     pub(crate) fn start(self, agreed: &Agreed, capacity: usize) -> Writer {
         let mut out = Writer::with_capacity(HEAD_BYTES + capacity);
-        out.u32(agreed.version.number()).u8(self as u8).bytes(&agreed.digest);
+        self.write(agreed, &mut out);
         out
+    }
+
+    /// Appends the start of a body.
+    pub(crate) fn write(self, agreed: &Agreed, out: &mut Writer) {
+        out.u32(agreed.version.number()).u8(self as u8).bytes(&agreed.digest);
     }
 
     /// Reads the start of a body.

@@ -74,6 +74,8 @@ struct Dealt {
     shares: Shares,
     tree: Option<Tree>,
     digest: Digest,
+    /// The signed part's canonical bytes: every delivery begins with them.
+    head: Vec<u8>,
 }
 
 /// Which step a session is at: what it takes now.
@@ -203,6 +205,16 @@ impl ServerSession {
         self.cohort(what).map(|cohort| cohort.notice(usize::from(index)))
     }
 
+    /// The canonical bytes of [`ServerSession::notice_for`], made in one go.
+    ///
+    /// # Errors
+    /// As [`ServerSession::notice_for`].
+    pub fn notice_bytes_for(&self, index: u16) -> Result<Vec<u8>, Rejection> {
+        let what = "request for the participants";
+        self.participant(index, what)?;
+        self.cohort(what).map(|cohort| cohort.notice_bytes(usize::from(index)))
+    }
+
     /// The participants' names by index; none before they are fixed.
     pub fn participants(&self) -> impl Iterator<Item = &str> {
         self.cohort.iter().flat_map(|cohort| cohort.participants.iter()).map(|p| &p.name[..])
@@ -255,8 +267,8 @@ impl ServerSession {
             return same(&known.shares, &shares, &dealer.name, what);
         }
         self.at(Step::Sharing, what)?;
-        let digest = dealing.digest();
-        self.shares.insert(index, Dealt { shares, tree, digest });
+        let (digest, head) = (dealing.digest(), dealing.to_bytes());
+        self.shares.insert(index, Dealt { shares, tree, digest, head });
         Ok(())
     }
 
@@ -290,6 +302,24 @@ impl ServerSession {
     /// # Errors
     /// A [`Rejection`] before the dealers are fixed, and for anyone who is not a dealer.
     pub fn inbox_for(&self, index: u16) -> Result<Vec<Delivery>, Rejection> {
+        self.inbox(index, |dealt, place| dealt.shares.delivery(place, dealt.tree.as_ref()))
+    }
+
+    /// The canonical bytes of each delivery of [`ServerSession::inbox_for`], each made in one go.
+    ///
+    /// # Errors
+    /// As [`ServerSession::inbox_for`].
+    pub fn inbox_bytes_for(&self, index: u16) -> Result<Vec<Vec<u8>>, Rejection> {
+        self.inbox(index, |Dealt { shares, tree, head, .. }, place| {
+            shares.delivery_bytes(place, tree.as_ref(), head)
+        })
+    }
+
+    fn inbox<D>(
+        &self,
+        index: u16,
+        delivery: impl Fn(&Dealt, usize) -> Option<D>,
+    ) -> Result<Vec<D>, Rejection> {
         let what = "request for shares";
         if !matches!(self.step, Step::Reporting | Step::Unmasking) {
             return Err(Rejection::OutOfTurn { what });
@@ -299,11 +329,9 @@ impl ServerSession {
             return Err(Rejection::UnknownIndex { index, what });
         }
         let dealers = cohort.holders(receiver).iter().map(|&dealer| usize::from(dealer));
-        let delivery = |dealer: usize| {
-            let Dealt { shares, tree, .. } = self.shares.get(&dealer)?;
-            shares.delivery(cohort.place(dealer, receiver)?, tree.as_ref())
-        };
-        Ok(dealers.filter_map(delivery).collect())
+        let of =
+            |dealer: usize| delivery(self.shares.get(&dealer)?, cohort.place(dealer, receiver)?);
+        Ok(dealers.filter_map(of).collect())
     }
 
     /// Adds a masked update to the sum.

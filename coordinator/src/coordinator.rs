@@ -141,10 +141,7 @@ impl Coordinator {
         let mut out = Out::default();
         match event {
             Event::Connected { site } => self.on_connected(&mut out, site),
-            Event::Disconnected { site } => {
-                self.connections.remove(&site);
-                self.stirred = true;
-            }
+            Event::Disconnected { site } => self.forget_connection(&site),
             Event::Frame { site, frame } => self.on_frame(&mut out, rng, &site, frame),
             Event::Enrol { enrolment, reply } => {
                 let result = self.on_enrol(&mut out, &enrolment);
@@ -213,10 +210,17 @@ impl Coordinator {
     /// Ends a site's connection: it has left too much unread, or is no member any more. When it comes
     /// back it gets what it should see then.
     fn disconnect(&mut self, out: &mut Out, site: &SiteId) {
-        if self.connections.remove(site).is_some() {
-            self.stirred = true;
+        if self.connections.contains_key(site) {
+            self.forget_connection(site);
             out.rest.push(Effect::Disconnect { site: site.clone() });
         }
+    }
+
+    /// A connection is gone, and with it the mail in its box: others may have the place for that.
+    fn forget_connection(&mut self, site: &SiteId) {
+        self.connections.remove(site);
+        self.live.values_mut().for_each(|live| live.mailing.leave(site));
+        self.stirred = true;
     }
 
     /// The identity keys that count now, of sites that are connected and said hello.

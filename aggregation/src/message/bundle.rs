@@ -1,7 +1,7 @@
 //! A key bundle: the two one-time public keys with which a site enters a session.
 
 use super::{Agreed, Kind, Signature};
-use crate::codec::{CodecError, Reader};
+use crate::codec::{CodecError, Reader, Writer};
 use crate::hash::Digest;
 use crate::participants::PublicKeys;
 use crate::signer::{Claim, Signer};
@@ -50,6 +50,13 @@ impl Bundle {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         [self.body(), self.signature.to_vec()].concat()
+    }
+
+    /// Appends the canonical bytes.
+    pub(crate) fn write(&self, out: &mut Writer) {
+        Kind::Bundle.write(&self.agreed, out);
+        out.name(&self.name).bytes(&self.keys.channel).bytes(&self.keys.mask);
+        out.bytes(&self.signature);
     }
 
     /// The bundle that these canonical bytes are; its signature is not checked yet.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::codec::{CodecError, Reader, Writer};
 use crate::hash::Digest;
-use crate::merkle::path_len;
+use crate::merkle::{PATH_MAX, path_len};
 use crate::message::BUNDLE_BYTES_MAX;
 use crate::message::bundle::Bundle;
 use crate::participants::{COMPLETE_MAX, PARTICIPANTS_MAX, PARTICIPANTS_MIN};
@@ -62,27 +62,19 @@ impl Notice {
     /// The canonical bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let version = if self.rest.is_some() { Version::Sparse } else { Version::Complete };
-        let names =
-            self.rest.as_ref().map_or(0, |rest| rest.names.iter().map(|n| n.len() + 1).sum());
-        let paths = self.rest.as_ref().map_or(0, |rest| 32 * rest.paths.iter().flatten().count());
-        let bundles = self.bundles.len() * BUNDLE_BYTES_MAX;
-        let mut out = Writer::with_capacity(8 + names + paths + bundles);
-        out.u32(version.number());
-        if let Some(rest) = &self.rest {
-            out.u16(narrow(rest.names.len()));
-            rest.names.iter().for_each(|name| {
-                out.name(name);
-            });
-        }
-        out.u16(narrow(self.bundles.len()));
-        for (at, bundle) in self.bundles.iter().enumerate() {
-            out.bytes(&bundle.to_bytes());
-            if let Some(rest) = &self.rest {
-                out.bytes(rest.paths[at].as_flattened());
+        match &self.rest {
+            Some(Rest { names, paths }) => {
+                let paths = paths.iter().map(|path| path.iter().copied());
+                sparse_bytes(&names_bytes(names), self.bundles.iter().zip(paths))
+            }
+            None => {
+                let n = self.bundles.len();
+                let mut out = Writer::with_capacity(6 + n * BUNDLE_BYTES_MAX);
+                out.u32(Version::Complete.number()).u16(narrow(n));
+                self.bundles.iter().for_each(|bundle| bundle.write(&mut out));
+                out.into_public()
             }
         }
-        out.into_public()
     }
 
     /// The notice that these canonical bytes are; nothing in it is checked yet.
@@ -106,6 +98,38 @@ impl Notice {
         from.end()?;
         Ok(notice)
     }
+}
+
+/// The canonical bytes of a notice of version 2 that begins with [`names_bytes`], of these bundles with
+/// their paths: those of a large cohort are written thousands of times, and held nowhere.
+pub(crate) fn sparse_bytes<'a, P: Iterator<Item = Digest>>(
+    names: &[u8],
+    bundles: impl ExactSizeIterator<Item = (&'a Bundle, P)>,
+) -> Vec<u8> {
+    let n = bundles.len();
+    let most = names.len() + 2 + n * (BUNDLE_BYTES_MAX + 32 * PATH_MAX);
+    let mut out = Writer::with_capacity(most);
+    out.bytes(names).u16(narrow(n));
+    for (bundle, path) in bundles {
+        bundle.write(&mut out);
+        path.for_each(|digest| {
+            out.bytes(&digest);
+        });
+    }
+    let mut bytes = out.into_public();
+    bytes.shrink_to_fit();
+    bytes
+}
+
+/// What every notice of version 2 begins with: the version, and the names of all.
+pub(crate) fn names_bytes(names: &[String]) -> Vec<u8> {
+    let bytes: usize = names.iter().map(|name| name.len() + 1).sum();
+    let mut out = Writer::with_capacity(6 + bytes);
+    out.u32(Version::Sparse.number()).u16(narrow(names.len()));
+    names.iter().for_each(|name| {
+        out.name(name);
+    });
+    out.into_public()
 }
 
 fn read_sparse(from: &mut Reader<'_>) -> Result<Notice, CodecError> {

@@ -9,7 +9,7 @@ use super::opening::{Commitment, LEAF_BYTES, Leaf};
 use super::{Agreed, Kind, Signature};
 use crate::codec::{CodecError, Reader, Writer};
 use crate::hash::{Digest, hash};
-use crate::merkle::{PATH_MAX, Tree};
+use crate::merkle::{PATH_MAX, Tree, path_len};
 use crate::participants::{COMPLETE_MAX, PARTICIPANTS_MAX, PARTICIPANTS_MIN};
 use crate::signer::{Claim, Signer};
 use crate::topology::{Version, narrow};
@@ -110,7 +110,7 @@ impl Dealing {
         hash(label, &[&self.body()])
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         [self.body(), self.signature.to_vec()].concat()
     }
 
@@ -215,6 +215,32 @@ impl Shares {
 
     /// What the holder at this place gets of this; the dealer itself gets nothing.
     pub(crate) fn delivery(&self, place: usize, tree: Option<&Tree>) -> Option<Delivery> {
+        let sealed = self.sealed_for(place)?.to_vec();
+        let path = tree.map_or_else(Vec::new, |tree| self.path(place, tree).collect());
+        Some(Delivery { dealing: self.dealing.clone(), sealed, path })
+    }
+
+    /// The canonical bytes of [`Shares::delivery`] made in one go, of which `head` are those of the
+    /// dealing.
+    pub(crate) fn delivery_bytes(
+        &self,
+        place: usize,
+        tree: Option<&Tree>,
+        head: &[u8],
+    ) -> Option<Vec<u8>> {
+        let sealed = self.sealed_for(place)?;
+        let n = tree.map_or(0, |_| path_len(place, self.leaves.len()));
+        let mut bytes = Vec::with_capacity(head.len() + sealed.len() + 1 + 32 * n);
+        bytes.extend_from_slice(head);
+        bytes.extend_from_slice(sealed);
+        if let Some(tree) = tree {
+            bytes.push(u8::try_from(n).expect("paths are short"));
+            self.path(place, tree).for_each(|digest| bytes.extend_from_slice(&digest));
+        }
+        Some(bytes)
+    }
+
+    fn sealed_for(&self, place: usize) -> Option<&[u8]> {
         let dealer = usize::from(self.dealing.dealer);
         let at = match self.dealing.commitments {
             Commitments::Listed(_) if place == dealer => return None,
@@ -222,10 +248,11 @@ impl Shares {
             Commitments::Tree { .. } => place,
         };
         let bytes = self.dealing.agreed.version.sealed_bytes();
-        let sealed = self.sealed.get(at * bytes..(at + 1) * bytes)?.to_vec();
-        let leaf = |index: usize| self.leaves[index].as_flattened();
-        let path = tree.map_or_else(Vec::new, |tree| tree.path(place, leaf));
-        Some(Delivery { dealing: self.dealing.clone(), sealed, path })
+        self.sealed.get(at * bytes..(at + 1) * bytes)
+    }
+
+    fn path(&self, place: usize, tree: &Tree) -> impl Iterator<Item = Digest> {
+        tree.path(place, |index: usize| self.leaves[index].as_flattened())
     }
 
     /// The canonical bytes.

@@ -9,7 +9,7 @@ use crate::indices::Indices;
 use crate::merkle::Tree;
 use crate::message::Agreed;
 use crate::message::bundle::Bundle;
-use crate::message::notice::{Notice, Rest};
+use crate::message::notice::{Notice, Rest, names_bytes, sparse_bytes};
 use crate::participants::{Participant, Participants};
 use crate::plan::SessionPlan;
 use crate::planted::{Weakness, weak};
@@ -31,6 +31,8 @@ pub(super) struct Cohort {
 
 struct Listed {
     names: Arc<Vec<String>>,
+    /// How each notice begins.
+    head: Vec<u8>,
     /// Of the tree over the participants.
     leaves: Vec<Digest>,
     tree: Tree,
@@ -52,11 +54,12 @@ impl Cohort {
         let (participants, listed) = match plan.version() {
             Version::Complete => (Participants::complete(&plan_digest, sites), None),
             Version::Sparse => {
-                let names = Arc::new(sites.iter().map(|site| site.name.clone()).collect());
+                let names: Vec<String> = sites.iter().map(|site| site.name.clone()).collect();
+                let (head, names) = (names_bytes(&names), Arc::new(names));
                 let mut listed = None;
                 let digest = sparse_participants(&plan_digest, &sites, |leaves| {
                     let (leaves, tree) = (leaves.to_vec(), Tree::new(n, |index| leaves[index]));
-                    listed.insert(Listed { names, leaves, tree }).tree.root()
+                    listed.insert(Listed { names, head, leaves, tree }).tree.root()
                 });
                 (Participants::all(digest, sites), listed)
             }
@@ -98,14 +101,34 @@ impl Cohort {
 
     /// What this participant is told.
     pub(super) fn notice(&self, index: usize) -> Notice {
-        let Some(Listed { names, leaves, tree }) = &self.listed else {
+        let Some(listed) = &self.listed else {
             return Notice::from(self.bundles.clone());
         };
-        let mut shown: Vec<usize> =
-            self.holders[index].iter().map(|&peer| usize::from(peer)).chain([index]).collect();
-        shown.sort_unstable();
+        let shown = self.shown(index);
         let bundles = shown.iter().map(|&index| self.bundles[index].clone()).collect();
-        let paths = shown.iter().map(|&index| tree.path(index, |index| leaves[index])).collect();
-        Notice { bundles, rest: Some(Rest { names: names.clone(), paths }) }
+        let paths = shown.iter().map(|&index| listed.path(index).collect()).collect();
+        Notice { bundles, rest: Some(Rest { names: Arc::clone(&listed.names), paths }) }
+    }
+
+    /// The canonical bytes of [`Cohort::notice`], made in one go.
+    pub(super) fn notice_bytes(&self, index: usize) -> Vec<u8> {
+        let Some(listed) = &self.listed else { return self.notice(index).to_bytes() };
+        let shown = self.shown(index);
+        let bundles = shown.iter().map(|&index| (&self.bundles[index], listed.path(index)));
+        sparse_bytes(&listed.head, bundles)
+    }
+
+    /// Whose bundles a participant is shown, ascending: its peers' and its own.
+    fn shown(&self, index: usize) -> Vec<usize> {
+        let peers = self.holders[index].iter().map(|&peer| usize::from(peer));
+        let mut shown: Vec<usize> = peers.chain([index]).collect();
+        shown.sort_unstable();
+        shown
+    }
+}
+
+impl Listed {
+    fn path(&self, index: usize) -> impl Iterator<Item = Digest> {
+        self.tree.path(index, |index| self.leaves[index])
     }
 }

@@ -159,7 +159,9 @@ impl<'a> Case<'a> {
         for (i, state) in advertised {
             let key = &cohort.keys[i];
             let me = self.server.index_of(&cohort.names[i]).unwrap();
-            let notice = through_bytes!(message Notice, self.server.notice_for(me).unwrap());
+            let notice = self.server.notice_for(me).unwrap();
+            assert_eq!(self.server.notice_bytes_for(me).unwrap(), notice.to_bytes());
+            let notice = through_bytes!(message Notice, notice);
             let (state, shares) = state.share(&notice, roster, 3, key, &mut self.rng).unwrap();
             if self.active(i, Lost::BeforeReporting) {
                 arriving.push(shares);
@@ -180,6 +182,8 @@ impl<'a> Case<'a> {
         for (i, state) in shared {
             let me = self.server.index_of(&self.cohort.names[i]).unwrap();
             let inbox = self.server.inbox_for(me).unwrap();
+            let bytes: Vec<Vec<u8>> = inbox.iter().map(Delivery::to_bytes).collect();
+            assert_eq!(self.server.inbox_bytes_for(me).unwrap(), bytes);
             let inbox: Vec<Delivery> =
                 inbox.iter().map(|d| through_bytes!(message Delivery, d)).collect();
             match state.receive(&shuffled(inbox, self.seed + 2)) {

@@ -176,7 +176,7 @@ fn deal_all(
 }
 
 pub(crate) fn inbox(server: &ServerSession, site: usize) -> anyhow::Result<Vec<Vec<u8>>> {
-    Ok(server.inbox_for(index(site))?.iter().map(Delivery::to_bytes).collect())
+    Ok(server.inbox_bytes_for(index(site))?)
 }
 
 /// One session on the meter: seconds by phase, and the bytes that went up.

@@ -127,7 +127,7 @@ impl Cohort {
 
     /// What the coordinator tells a site, as bytes.
     pub(crate) fn notice(&self, server: &ServerSession, site: usize) -> anyhow::Result<Vec<u8>> {
-        Ok(server.notice_for(index(site))?.to_bytes())
+        Ok(server.notice_bytes_for(index(site))?)
     }
 
     /// A site deals its shares.

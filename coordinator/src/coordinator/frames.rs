@@ -262,8 +262,10 @@ impl Coordinator {
             return Ok(());
         };
         let next = round.on_report(live, site, message)?;
-        // It has read its shares.
-        live.mailing.leave(site);
+        if let Phase::Reporting(_) = round.phase {
+            // It has read its shares. Later it may say again what it reported, and still wait for mail.
+            live.mailing.leave(site);
+        }
         if let Some(next) = next {
             out.send(site, chunk_receipt(round.terms.session.into(), next));
         }

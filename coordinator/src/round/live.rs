@@ -31,7 +31,7 @@ pub(crate) struct Live {
 
 /// Sites that bulky mail is unread of at a time. On a cohort of a thousand it is some 80 KiB each, of
 /// ten thousand 200 KiB, held as a letter, as a frame, and as what the connection has not sent yet.
-const MAILING_MAX: usize = 64;
+const MAILING_MAX: usize = 24;
 
 impl Live {
     /// A session that nobody has entered yet.

@@ -169,10 +169,9 @@ impl Reporting {
             let shares = vec![index.to_le_bytes().to_vec()];
             return vec![Message::Inbox(wire::Inbox { session, shares })];
         }
-        let deliveries = index
-            .and_then(|index| live.session.inbox_for(index).ok())
+        let shares = index
+            .and_then(|index| live.session.inbox_bytes_for(index).ok())
             .expect("a dealer of a session whose dealers are fixed has an inbox");
-        let shares = deliveries.iter().map(koinon_aggregation::Delivery::to_bytes).collect();
         vec![Message::Inbox(wire::Inbox { session, shares })]
     }
 

@@ -81,9 +81,9 @@ impl Sharing {
             let notice = live
                 .session
                 .index_of(site.as_str())
-                .and_then(|index| live.session.notice_for(index).ok())
+                .and_then(|index| live.session.notice_bytes_for(index).ok())
                 .expect("a participant of a session whose participants are fixed has a notice");
-            (Vec::new(), notice.to_bytes())
+            (Vec::new(), notice)
         };
         vec![Message::Participants(wire::Participants { session, bundles, notice })]
     }
