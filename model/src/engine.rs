@@ -44,6 +44,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod compiled;
 mod fast;
 mod fused;
 #[cfg(any(test, feature = "burn"))]

@@ -10,7 +10,7 @@
 pub mod cuts;
 pub mod files;
 pub mod op;
-mod ops;
+pub(crate) mod ops;
 pub(crate) mod value;
 
 use std::collections::BTreeMap;
@@ -332,7 +332,7 @@ impl State {
 }
 
 impl Port {
-    fn check(&self, value: &Value) -> Result<(), ProgramError> {
+    pub(crate) fn check(&self, value: &Value) -> Result<(), ProgramError> {
         let fault = |problem| Err(ProgramError::Input { input: self.name.clone(), problem });
         if value.dtype() != self.dtype {
             return fault(format!("elements are {:?}, expected {:?}", value.dtype(), self.dtype));

@@ -10,7 +10,7 @@ mod conv;
 mod kernel;
 mod norm;
 mod pool;
-mod product;
+pub(super) mod product;
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};

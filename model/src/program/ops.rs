@@ -4,7 +4,7 @@
 //! kernels and folds constants when a file is read. Start at [`apply`].
 
 mod attention;
-mod broadcast;
+pub(crate) mod broadcast;
 mod elementwise;
 mod index;
 mod layout;

@@ -6,7 +6,7 @@
 
 /// A matrix in a slice: the distance between rows and between columns, in elements.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(in crate::engine) struct View<'a> {
     data: &'a [f32],
     row_stride: usize,
     column_stride: usize,
@@ -14,12 +14,17 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     /// Rows one after another, of `columns` elements each.
-    pub(super) fn rows(data: &'a [f32], columns: usize) -> Self {
+    pub(in crate::engine) fn rows(data: &'a [f32], columns: usize) -> Self {
         Self { data, row_stride: columns, column_stride: 1 }
     }
 
+    /// Rows that begin so many elements apart.
+    pub(in crate::engine) fn strided(data: &'a [f32], row_stride: usize) -> Self {
+        Self { data, row_stride, column_stride: 1 }
+    }
+
     /// The same memory read as its transpose.
-    pub(super) fn turned(self) -> Self {
+    pub(in crate::engine) fn turned(self) -> Self {
         Self { data: self.data, row_stride: self.column_stride, column_stride: self.row_stride }
     }
 
@@ -37,8 +42,26 @@ impl<'a> View<'a> {
 ///
 /// # Panics
 /// If a matrix does not lie within its slice: a mistake of the caller, who knows all sizes.
-pub(super) fn multiply(
+pub(super) fn multiply(out: &mut [f32], size: [usize; 3], a: View<'_>, b: View<'_>, add: bool) {
+    product((out, size[2]), size, a, b, add);
+}
+
+/// `out = a · b`, where rows of `out` begin `row_stride` elements apart.
+///
+/// # Panics
+/// As [`multiply`], and if rows of `out` overlap.
+pub(in crate::engine) fn multiply_into(
     out: &mut [f32],
+    row_stride: usize,
+    size: [usize; 3],
+    a: View<'_>,
+    b: View<'_>,
+) {
+    product((out, row_stride), size, a, b, false);
+}
+
+fn product(
+    (out, row_stride): (&mut [f32], usize),
     [m, k, n]: [usize; 3],
     a: View<'_>,
     b: View<'_>,
@@ -47,11 +70,13 @@ pub(super) fn multiply(
     if m == 0 || n == 0 {
         return;
     }
-    assert!(k > 0 && a.holds(m, k) && b.holds(k, n) && out.len() >= m * n, "matrices in bounds");
+    let fits = row_stride >= n && View::strided(out, row_stride).holds(m, n);
+    assert!(k > 0 && a.holds(m, k) && b.holds(k, n) && fits, "matrices in bounds");
     let stride = |stride: usize| isize::try_from(stride).expect("a stride within a slice");
     #[expect(unsafe_code, reason = "gemm takes raw pointers; bounds are asserted right above")]
     // SAFETY: `a`, `b` and `out` are live slices of f32 that hold all the elements which these sizes
-    // and strides reach (asserted above); `out` is borrowed mutably, so it overlaps neither.
+    // and strides reach (asserted above); `out` is borrowed mutably, so it overlaps neither, and its
+    // rows do not overlap one another.
     unsafe {
         gemm::gemm(
             m,
@@ -59,7 +84,7 @@ pub(super) fn multiply(
             k,
             out.as_mut_ptr(),
             1,
-            stride(n),
+            stride(row_stride),
             add,
             a.data.as_ptr(),
             stride(a.column_stride),
