@@ -29,6 +29,7 @@ pub mod ledger;
 #[cfg(feature = "grpc")]
 pub mod node;
 pub mod participant;
+pub mod plan;
 pub mod policy;
 pub mod report;
 pub mod source;
