@@ -21,6 +21,8 @@ pub(crate) mod operator;
 #[cfg(feature = "partition")]
 pub(crate) mod partition;
 #[cfg(feature = "client")]
+mod plan;
+#[cfg(feature = "client")]
 mod privacy;
 mod public;
 pub(crate) mod roster;

@@ -57,6 +57,8 @@ pub mod join;
 pub mod keystore;
 pub mod offers;
 pub mod outlet;
+#[cfg(feature = "engine")]
+pub mod profile;
 pub mod proxy;
 pub mod report;
 mod rounds;

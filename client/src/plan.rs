@@ -10,6 +10,7 @@
 
 mod link;
 mod planner;
+pub mod sample;
 
 use koinon_model::codec::Codec;
 use serde::{Deserialize, Serialize};

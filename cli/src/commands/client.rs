@@ -46,6 +46,10 @@ pub(crate) enum Command {
         #[command(flatten)]
         site: SiteDir,
     },
+    /// Time a network here, at a partition server and on the way between, at every permitted cut.
+    Profile(super::plan::ProfileArguments),
+    /// Show every placement and codec with its predicted time, and which one is best.
+    Plan(super::plan::PlanArguments),
     /// Run the node until it is asked to stop.
     Run {
         #[command(flatten)]
@@ -91,6 +95,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Approve { task: Some(task), site } => approve(&site.dir, &task),
         Command::Approve { task: None, site } => offered(&site.dir),
         Command::PermitCut { model, cut, site } => permit_cut(&site.dir, &model, cut),
+        Command::Profile(arguments) => super::plan::profile(&arguments),
+        Command::Plan(arguments) => super::plan::plan(&arguments),
         Command::Run { site, transcript } => start(&site.dir, transcript),
         Command::Status { site, format } => status(&site.dir, format),
         Command::Pause { site } => control::pause(&site.dir).or_code(NodeError::exit_code),
