@@ -72,6 +72,15 @@ pub struct CodecProfile {
     pub error_max: f32,
 }
 
+impl Profile {
+    /// Without the codecs that are coarser than this one: time is not everything.
+    #[must_use]
+    pub fn up_to(mut self, coarsest: Codec) -> Self {
+        self.cuts.iter_mut().for_each(|cut| cut.codecs.retain(|one| one.codec <= coarsest));
+        self
+    }
+}
+
 /// One way to run the network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
@@ -179,6 +188,14 @@ mod tests {
         }
         // 100,000 + 100 bytes at 125 MB/s are 800.8 µs.
         assert!((all[1].p50_us - (101.0 + 200.0 + 800.8 + 1_000.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn no_codec_is_coarser_than_the_caller_takes() {
+        let exact = profile().up_to(Codec::F32);
+        let all = candidates(&exact, &Link::new(200.0, 1.25e6));
+        assert_eq!(all.len(), 3);
+        assert!(all.iter().all(|one| one.codec == Codec::F32));
     }
 
     #[test]

@@ -24,11 +24,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::crossing::Crossing;
 use crate::cut;
+use crate::engine::compiled::{Compiled, Weights};
 use crate::engine::{Engine, EngineError};
 use crate::limits::LIVE_MAX;
 use crate::params::{FileError, Params};
@@ -45,7 +47,38 @@ pub struct Network {
 
 enum Kind {
     Layers(Box<Engine>),
-    Program(Arc<CheckedProgram>),
+    Program(Box<Prepared>),
+}
+
+/// A program with the ranges that were asked for of late, ready to run.
+struct Prepared {
+    program: Arc<CheckedProgram>,
+    weights: Weights,
+    /// The newest first.
+    ranges: Mutex<VecDeque<(Range<usize>, Arc<Compiled>)>>,
+}
+
+/// Ranges of one program that are kept ready; another one is prepared in milliseconds.
+const RANGES_MAX: usize = 32;
+
+impl Prepared {
+    fn new(program: CheckedProgram) -> Self {
+        let weights = Weights::new(&program);
+        Self { program: Arc::new(program), weights, ranges: Mutex::default() }
+    }
+
+    fn range(&self, range: Range<usize>) -> Arc<Compiled> {
+        let mut ranges = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = ranges.iter().position(|(known, _)| *known == range);
+        let entry = known.and_then(|at| ranges.remove(at)).unwrap_or_else(|| {
+            let program = Arc::clone(&self.program);
+            (range.clone(), Arc::new(Compiled::new(program, range, &self.weights)))
+        });
+        let compiled = Arc::clone(&entry.1);
+        ranges.push_front(entry);
+        ranges.truncate(RANGES_MAX);
+        compiled
+    }
 }
 
 /// How a network is stored.
@@ -192,7 +225,7 @@ impl Network {
     #[must_use]
     pub fn program(program: CheckedProgram) -> Self {
         let cuts = (0..=program.n_nodes()).map(|at| of_program(&program, at)).collect();
-        Self { kind: Kind::Program(Arc::new(program)), cuts }
+        Self { kind: Kind::Program(Box::new(Prepared::new(program))), cuts }
     }
 
     /// Reads the two files of a form: what it is, and its values.
@@ -233,7 +266,7 @@ impl Network {
     pub fn as_program(&self) -> Option<&CheckedProgram> {
         match &self.kind {
             Kind::Layers(_) => None,
-            Kind::Program(program) => Some(program),
+            Kind::Program(prepared) => Some(&prepared.program),
         }
     }
 
@@ -251,7 +284,7 @@ impl Network {
     pub fn kernels(&self) -> &'static str {
         match &self.kind {
             Kind::Layers(engine) => engine.kernels(),
-            Kind::Program(_) => "general",
+            Kind::Program(_) => "program",
         }
     }
 
@@ -280,8 +313,8 @@ impl Network {
     pub fn start(&self, range: Range<usize>) -> States {
         match &self.kind {
             Kind::Layers(_) => States::default(),
-            Kind::Program(program) => {
-                let states = program.states_in(&range).into_iter();
+            Kind::Program(prepared) => {
+                let states = prepared.program.states_in(&range).into_iter();
                 States(states.filter_map(|state| state.start().ok()).collect())
             }
         }
@@ -308,9 +341,9 @@ impl Network {
                 let out = engine.forward(from..to, &Boundary::new(tensors)?)?;
                 out.into_tensors().into_iter().map(value).collect::<Result<_, _>>()?
             }
-            Kind::Program(program) => {
+            Kind::Program(prepared) => {
                 let inputs = at.values().iter().chain(&states.0).cloned().collect();
-                let mut outputs = program.run_range(from..to, inputs)?;
+                let mut outputs = prepared.range(from..to).run(inputs)?;
                 let n_live = self.cuts[to].live.len();
                 let next = outputs.split_off(n_live.min(outputs.len()));
                 states.0 = next;

@@ -8,6 +8,7 @@ use koinon_client::infer::{LocalModel, VersionFiles, probabilities};
 use koinon_client::node::counters::Totals;
 use koinon_client::node::inference::{Inference, Options, Tally};
 use koinon_client::node::{NodeError, config, site};
+use koinon_client::plan::Planner;
 use koinon_client::source::ReadLimits;
 use koinon_client::split::{self, Placement};
 use koinon_model::codec::Codec;
@@ -39,12 +40,16 @@ pub(crate) struct Arguments {
     #[arg(long)]
     input: Option<PathBuf>,
     /// Address of a partition server that runs the rest; without it everything runs here and nothing leaves.
-    #[arg(long, requires = "cut")]
-    partition: Option<String>,
-    /// Where to cut, as `koinon model cuts` numbers it; the site's policy must permit it.
     #[arg(long)]
+    partition: Option<String>,
+    /// Where to cut, as `koinon model cuts` numbers it; the site's policy must permit it. Without it the plan
+    /// decides, after `koinon client profile`, and follows the link.
+    #[arg(long, requires = "partition")]
     cut: Option<u32>,
-    /// How activations are written.
+    /// Where the last part comes back to this site, so that outputs stay here: a second cut behind the first.
+    #[arg(long, requires = "cut")]
+    back: Option<u32>,
+    /// How activations are written; where the plan decides, the coarsest way that it may choose.
     #[arg(long, value_enum, default_value_t = CodecChoice::F32)]
     codec: CodecChoice,
     /// Write the scores as CSV into this file.
@@ -57,7 +62,7 @@ pub(crate) struct Arguments {
 
 /// Codecs of the boundary.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum CodecChoice {
+pub(crate) enum CodecChoice {
     /// Exact.
     F32,
     /// Half the bytes.
@@ -126,7 +131,7 @@ pub(crate) fn run(a: &Arguments) -> anyhow::Result<()> {
     let local = LocalModel::load(&files.version()).or_exit(Exit::Config)?;
     let table = rows(a, &local)?;
     match (&a.partition, a.cut) {
-        (Some(address), Some(cut)) => split(a, &files, &local, &table, address, cut),
+        (Some(address), cut) => split(a, &files, &local, &table, address, cut),
         _ => here(a, &local, &table),
     }
 }
@@ -195,35 +200,35 @@ fn split(
     local: &LocalModel,
     table: &Table,
     address: &str,
-    cut: u32,
+    cut: Option<u32>,
 ) -> anyhow::Result<()> {
     let spec = local.spec();
     let (inputs, _) = local.inputs(table).or_exit(Exit::Data)?;
-    let nodes = u32::try_from(spec.n_nodes()).or_exit(Exit::Config)?;
-    if !Cut::at(spec, cut as usize).is_some_and(|cut| cut.is_legal()) {
-        let what =
-            format!("the model cannot be cut at {cut}; `koinon model cuts` shows where it can");
-        return Err(fail(Exit::Usage, what));
-    }
-    let placement =
-        Placement::tail(cut, nodes).with_codec(a.codec.into()).with_deadline(DEADLINE_MS);
     let network = Network::read(Form::Layers, &files.spec, &files.params).or_exit(Exit::Config)?;
+    let names = (Digest::of(&files.spec), Digest::of(&files.params));
+    let mut planner = match cut {
+        Some(_) => None,
+        None => {
+            Some(Planner::new(super::plan::read_profile(&a.dir, &names.1)?.up_to(a.codec.into())))
+        }
+    };
     let options = Options {
         dir: &a.dir,
         servers: &[address.to_owned()],
+        placement: placement(a, &network)?,
         network: Arc::new(network),
-        names: (Digest::of(&files.spec), Digest::of(&files.params)),
-        placement,
+        names,
     };
     let got = super::runtime()?
-        .block_on(ask(options, &inputs.x, inputs.width))
+        .block_on(ask(options, &inputs.x, inputs.width, planner.as_mut()))
         .or_code(NodeError::exit_code)?;
+    let cut = planner.as_ref().map_or(cut, |planner| planner.chosen().cut);
     let whole = local.outputs(&inputs).or_exit(Exit::Config)?;
     let difference = largest_difference(&got.outputs, &whole)?;
     let scores: Vec<Vec<f32>> =
         got.outputs.chunks(spec.output_width()).map(probabilities).collect();
     write_scores(a.out.as_deref(), &local.features().label().values, &scores)?;
-    let boundary = boundary_name(spec, cut);
+    let boundary = cut.map_or("nothing: all here".into(), |cut| boundary_name(spec, cut));
     let raw_bytes = 4 * inputs.x.len() as u64;
     if a.format == Format::Json {
         return say_json(&json!({
@@ -244,15 +249,63 @@ struct Inferred {
     transport: Totals,
 }
 
-/// Asks for all rows, some at a time.
-async fn ask(options: Options<'_>, rows: &[f32], width: usize) -> Result<Inferred, NodeError> {
+/// What the caller asks for, held to the cuts that there are; without a cut all here, for the plan to change.
+fn placement(a: &Arguments, network: &Network) -> anyhow::Result<Placement> {
+    let nodes = u32::try_from(network.n_nodes()).or_exit(Exit::Config)?;
+    let Some(cut) = a.cut else {
+        return Ok(Placement::here(nodes).with_deadline(DEADLINE_MS));
+    };
+    if let Some(wrong) = [Some(cut), a.back]
+        .into_iter()
+        .flatten()
+        .find(|&position| !network.cut(position).is_some_and(koinon_model::network::Cut::is_legal))
+    {
+        let what =
+            format!("the model cannot be cut at {wrong}; `koinon model cuts` shows where it can");
+        return Err(fail(Exit::Usage, what));
+    }
+    if a.back.is_some_and(|back| back <= cut) {
+        return Err(fail(Exit::Usage, "--back must be behind --cut"));
+    }
+    let placement = match a.back {
+        None => Placement::tail(cut, nodes),
+        Some(back) => Placement::u_shape(cut, back, nodes),
+    };
+    Ok(placement.with_codec(a.codec.into()).with_deadline(DEADLINE_MS))
+}
+
+/// Asks for all rows, some at a time; with a planner, one question after another, each where it says.
+async fn ask(
+    options: Options<'_>,
+    rows: &[f32],
+    width: usize,
+    planner: Option<&mut Planner>,
+) -> Result<Inferred, NodeError> {
     let network = Arc::clone(&options.network);
+    let nodes = u32::try_from(network.n_nodes()).unwrap_or(u32::MAX);
     let mut inference = Inference::open(options)?;
-    let questions = rows.chunks(BATCH_ROWS * width.max(1));
-    let questions = questions.map(|rows| split::inputs_of_rows(&network, rows));
-    let questions = questions.collect::<Result<Vec<_>, _>>();
-    let answers =
-        inference.answer(questions.map_err(|e| NodeError::Config(e.to_string()))?).await?;
+    let fault = |e: split::SplitError| NodeError::Config(e.to_string());
+    let answers = match planner {
+        None => {
+            let questions = rows.chunks(BATCH_ROWS * width.max(1));
+            let questions = questions.map(|rows| split::inputs_of_rows(&network, rows));
+            inference.answer(questions.collect::<Result<_, _>>().map_err(fault)?).await?
+        }
+        Some(planner) => {
+            let mut answers = Vec::new();
+            let rows_each = planner.rows().max(1);
+            for rows in rows.chunks(rows_each * width.max(1)) {
+                let placement = planner.next().placement(nodes).with_deadline(DEADLINE_MS);
+                inference.place(placement)?;
+                let question = split::inputs_of_rows(&network, rows).map_err(fault)?;
+                answers.extend(inference.answer(vec![question]).await?);
+                for trip in inference.trips() {
+                    planner.answered(trip.bytes, trip.whole, trip.there);
+                }
+            }
+            answers
+        }
+    };
     let outputs = answers.iter().flat_map(|answer| split::numbers(&answer.outputs));
     let outputs = outputs.copied().collect();
     let tally = inference.tally().clone();

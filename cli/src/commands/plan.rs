@@ -13,6 +13,7 @@ use koinon_proto::Digest;
 use serde_json::json;
 
 use super::client::SiteDir;
+use super::infer::CodecChoice;
 use crate::exit::{Exit, OrExit as _, fail};
 use crate::output::{Format, say, say_json, table, thousands};
 
@@ -55,6 +56,9 @@ pub(crate) struct PlanArguments {
     /// Plan for another bandwidth, in megabits a second.
     #[arg(long)]
     mbit: Option<f64>,
+    /// The coarsest way of writing activations that is taken: each trades bytes for accuracy.
+    #[arg(long, value_enum, default_value_t = CodecChoice::F32)]
+    codec: CodecChoice,
     /// Text or JSON.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -132,13 +136,7 @@ pub(crate) fn profile(a: &ProfileArguments) -> anyhow::Result<()> {
 
 pub(crate) fn plan(a: &PlanArguments) -> anyhow::Result<()> {
     let (_, names) = read_network(&a.model)?;
-    let path = path_of(&a.site.dir, &names.1);
-    let bytes = std::fs::read(&path)
-        .with_context(|| format!("{}: measure first, with `koinon client profile`", path.display()))
-        .or_exit(Exit::Config)?;
-    let profile: Profile = serde_json::from_slice(&bytes)
-        .with_context(|| format!("{}: measure again, with `koinon client profile`", path.display()))
-        .or_exit(Exit::Config)?;
+    let profile = read_profile(&a.site.dir, &names.1)?.up_to(a.codec.into());
     let link = assumed(&profile.link, a)?;
     let all = candidates(&profile, &link);
     let chosen = best(&all).unwrap_or(0);
@@ -163,6 +161,17 @@ pub(crate) fn plan(a: &PlanArguments) -> anyhow::Result<()> {
     say(table(&rows));
     say(reason(&all, chosen));
     Ok(())
+}
+
+/// What was measured of a version at a site.
+pub(crate) fn read_profile(dir: &Path, version: &Digest) -> anyhow::Result<Profile> {
+    let path = path_of(dir, version);
+    let bytes = std::fs::read(&path)
+        .with_context(|| format!("{}: measure first, with `koinon client profile`", path.display()))
+        .or_exit(Exit::Config)?;
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("{}: measure again, with `koinon client profile`", path.display()))
+        .or_exit(Exit::Config)
 }
 
 /// The measured link, or the one that the caller supposes.

@@ -1,4 +1,5 @@
-//! `docs/quickstart.md` works as written: every line of its `sh` blocks, one after the other, in one shell.
+//! The tutorials, `docs/quickstart.md` and `docs/split.md`, work as written: every line of their `sh` blocks, one after the other,
+//! in one shell.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -38,11 +39,11 @@ struct Walked {
     said: String,
 }
 
-fn walk() -> Walked {
+fn walk(page: &str) -> Walked {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::os::unix::fs::symlink(repository().join("data"), at("data")).unwrap();
-    let page = read(&repository().join("docs/quickstart.md"));
+    let page = read(&repository().join(page));
     std::fs::write(at("script"), script(&page, [("7443", free_port()), ("7444", free_port())]))
         .unwrap();
     let program = Path::new(KOINON).parent().unwrap().display().to_string();
@@ -78,7 +79,7 @@ fn walk() -> Walked {
 
 #[test]
 fn the_quickstart_works_as_written() {
-    let walked = walk();
+    let walked = walk("docs/quickstart.md");
     let said = &walked.said;
     assert!(said.ends_with("== end\n"), "{said}");
     for words in [
@@ -99,6 +100,31 @@ fn the_quickstart_works_as_written() {
         || crate::support::koinon(&place, &["client", "status", "--dir", "hospital-05"]).good();
     wait_until(|| check().contains("stopped"), check);
     answers_agree(&place);
+}
+
+#[test]
+fn the_split_tutorial_works_as_written() {
+    let walked = walk("docs/split.md");
+    let said = &walked.said;
+    assert!(said.ends_with("== end\n"), "{said}");
+    for words in [
+        "link: round trip",
+        "cut 2, after act1",
+        "answered by split: 1 message(s)",
+        "answered by local: not connected: 1 message(s)",
+        "nothing left this site",
+    ] {
+        assert!(said.contains(words), "`{words}` is not there:\n{said}");
+    }
+    let place = walked.folder.path().join("koinon-demo");
+    let parse = |name: &str| -> serde_json::Value {
+        serde_json::from_str(&read(&place.join(name))).unwrap_or_else(|e| panic!("{name}: {e}"))
+    };
+    let (exact, coarse, u) = (parse("exact.json"), parse("coarse.json"), parse("u.json"));
+    let number = |of: &serde_json::Value, key: &str| of[key].as_f64().unwrap();
+    assert!(number(&exact, "max_abs_diff") <= 1e-6 && number(&u, "max_abs_diff") <= 1e-6);
+    assert!(number(&coarse, "max_abs_diff") > 0.0);
+    assert!(number(&coarse, "activation_bytes") * 2.0 < number(&exact, "activation_bytes"));
 }
 
 /// The answers of the page's two inferences: here, and with the tail at the partition server.

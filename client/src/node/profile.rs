@@ -170,13 +170,17 @@ fn timed(
 /// Codecs that can write this crossing, with the time that writing and reading take.
 fn codecs(crossing: &Crossing) -> Vec<CodecProfile> {
     let measure = |codec: Codec| {
-        let started = Instant::now();
         let activation = Activation::encode(crossing, codec).ok()?;
-        Activation::decode(activation.bytes(), usize::MAX).ok()?;
+        let coding = (0..RUNS).map(|_| {
+            let started = Instant::now();
+            let written = Activation::encode(crossing, codec).ok()?;
+            Activation::decode(written.bytes(), usize::MAX).ok()?;
+            Some(started.elapsed())
+        });
         Some(CodecProfile {
             codec,
             bytes: activation.bytes().len(),
-            coding_us: started.elapsed().as_secs_f64() * 1e6,
+            coding_us: median(coding.collect::<Option<_>>()?),
             error_max: activation.error_max(),
         })
     };

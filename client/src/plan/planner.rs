@@ -51,6 +51,12 @@ impl Planner {
         Self { profile, link, all, chosen, rival: None, since: 0, looks: 0, curious: 0 }
     }
 
+    /// Rows of one question, as they were measured.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.profile.rows
+    }
+
     /// All candidates as they are predicted now.
     #[must_use]
     pub fn candidates(&self) -> &[Candidate] {
