@@ -83,6 +83,7 @@ fn every_link_leads_somewhere() {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "docs/quickstart.md",
+        "docs/split.md",
         "docs/threat-model.md",
         "docs/operate.md",
     ] {
