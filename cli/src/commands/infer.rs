@@ -295,7 +295,7 @@ async fn ask(
             let mut answers = Vec::new();
             let rows_each = planner.rows().max(1);
             for rows in rows.chunks(rows_each * width.max(1)) {
-                let placement = planner.next().placement(nodes).with_deadline(DEADLINE_MS);
+                let placement = planner.choose().placement(nodes).with_deadline(DEADLINE_MS);
                 inference.place(placement)?;
                 let question = split::inputs_of_rows(&network, rows).map_err(fault)?;
                 answers.extend(inference.answer(vec![question]).await?);

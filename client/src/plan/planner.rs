@@ -4,7 +4,7 @@
 //! one is taken when it has been predicted a tenth faster for two answers in a row. What is not tried is
 //! not known, so every sixth question, or every third after a surprise, looks around: in turn by the placement that would be best were the
 //! link four times as fast, and, while everything runs here, by the best one that leaves. A site that does
-//! not want that has no permitted cut. It asks nobody. Start at [`Planner::next`] and
+//! not want that has no permitted cut. It asks nobody. Start at [`Planner::choose`] and
 //! [`Planner::answered`].
 
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl Planner {
     }
 
     /// By which candidate the next question runs: the choice, or now and then a look around.
-    pub fn next(&mut self) -> Candidate {
+    pub fn choose(&mut self) -> Candidate {
         self.since += 1;
         self.curious = self.curious.saturating_sub(1);
         if self.since < if self.curious > 0 { LOOK_CURIOUS } else { LOOK } {
@@ -127,7 +127,7 @@ mod tests {
         let mut last_change = 0;
         for at in 1..=questions {
             let before = planner.chosen().cut.zip(Some(planner.chosen().codec));
-            let one = planner.next();
+            let one = planner.choose();
             if one.cut.is_some() {
                 let shake = if jitter { 1.0 + 0.04 * f64::from(at * 7 % 5) - 0.08 } else { 1.0 };
                 let took = truth.trip_us(one.bytes, 100) * shake + one.parts_us[2];
