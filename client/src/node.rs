@@ -64,6 +64,7 @@ pub mod report;
 mod rounds;
 #[cfg(feature = "engine")]
 pub mod site;
+mod slices;
 pub mod state;
 pub mod status;
 pub mod worker;

@@ -17,6 +17,7 @@
 //! Start at [`Setup`], [`Event`] and [`Effect`]; `examples/embed.rs` shows the loop.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use koinon_aggregation::identity::Identity;
 use koinon_aggregation::planted::{Weakness, weak};
@@ -121,8 +122,9 @@ pub enum Effect {
     PersistVector {
         /// The session it belongs to.
         session: SessionId,
-        /// The packed masked words: they may leave, and will.
-        bytes: Vec<u8>,
+        /// The packed masked words: they may leave, and will. Shared with the upload, because they may
+        /// be most of what a site holds.
+        bytes: Arc<Vec<u8>>,
     },
     /// The kept masked update is not needed any more.
     DropVector,

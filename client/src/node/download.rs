@@ -21,6 +21,8 @@ use crate::ledger::Kind;
 
 /// Tries without a single new byte before a download is given up.
 const FRUITLESS_MAX: u32 = 5;
+/// A whole blob is not held up for longer by an end that does not come.
+const END: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What downloads need. Cheap to clone.
@@ -99,6 +101,8 @@ impl Downloads {
             }
             bytes.extend_from_slice(&chunk.data);
             if end == chunk.total {
+                // Who hears the end of a call does not have to break it off, and says less.
+                let _ = tokio::time::timeout(END, stream.message()).await;
                 return Ok(());
             }
             if chunk.data.is_empty() {

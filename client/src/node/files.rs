@@ -16,14 +16,14 @@ pub(super) enum Readers {
 
 /// Replaces a file atomically and durably: new file, fsync, rename, fsync of the folder.
 pub(super) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
-    replace_with(path, readers, |_| Ok(bytes.to_vec()))
+    replace_with(path, readers, |file| file.write_all(bytes))
 }
 
-/// As [`replace`], with the content made when the new file already exists.
-pub(super) fn replace_with<B: AsRef<[u8]>>(
+/// As [`replace`], with the content written by the caller, who sees the new file.
+pub(super) fn replace_with(
     path: &Path,
     readers: Readers,
-    content: impl FnOnce(&File) -> io::Result<B>,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
     let unfinished = path.with_extension("tmp");
     match fs::remove_file(&unfinished) {
@@ -31,8 +31,7 @@ pub(super) fn replace_with<B: AsRef<[u8]>>(
         _ => {}
     }
     let mut file = create(&unfinished, readers)?;
-    let content = content(&file)?;
-    file.write_all(content.as_ref())?;
+    write(&mut file)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
     sync_folder(path)

@@ -21,6 +21,7 @@ use super::daemon::Input;
 use super::error::NodeError;
 use super::keystore::KeyStore;
 use super::outlet::Outlet;
+use super::slices::{SlicedChannel, sliced};
 use crate::ledger::Kind;
 
 /// Frames on their way into the connection; who sends more waits for it.
@@ -128,8 +129,8 @@ impl Rounds {
 }
 
 /// The service on a channel, with the wire's limits.
-pub(super) fn client(channel: &Channel) -> RoundsClient<Channel> {
-    RoundsClient::new(channel.clone())
+pub(super) fn client(channel: &Channel) -> RoundsClient<SlicedChannel> {
+    RoundsClient::new(sliced(channel))
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX)
 }

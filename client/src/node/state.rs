@@ -8,7 +8,7 @@
 //! Start at [`StateFolder::open`].
 
 use std::fs::{self, File, Metadata};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use koinon_proto::id::{Digest, SessionId};
@@ -116,13 +116,12 @@ impl StateFolder {
 fn seal(path: &Path, bytes: &[u8]) -> Result<(), NodeError> {
     files::replace_with(path, Readers::Owner, |file| {
         let (place, birth) = place(&file.metadata()?);
-        let mut sealed = Zeroizing::new(Vec::with_capacity(HEADER_BYTES + bytes.len()));
-        sealed.extend_from_slice(MAGIC);
-        sealed.extend_from_slice(&place.to_le_bytes());
-        sealed.extend_from_slice(&birth.to_le_bytes());
-        sealed.extend_from_slice(Digest::of(bytes).as_bytes());
-        sealed.extend_from_slice(bytes);
-        Ok(sealed)
+        let digest = Digest::of(bytes);
+        let header: [&[u8]; 4] =
+            [MAGIC, &place.to_le_bytes(), &birth.to_le_bytes(), digest.as_bytes()];
+        // No copy of the content: a masked update may be most of what a site holds.
+        file.write_all(&header.concat())?;
+        file.write_all(bytes)
     })
     .map_err(|e| NodeError::State(format!("{} cannot be written: {e}", path.display())))
 }

@@ -5,6 +5,8 @@
 //! a time, and each receipt says which one is wanted next. A connection or a coordinator that was
 //! lost goes on where the first receipt after it says, with the same bytes.
 
+use std::sync::Arc;
+
 use koinon_aggregation::PARTICIPANTS_MAX;
 use koinon_aggregation::client::Masked;
 use koinon_proto::wire::to_coordinator::Message as Reply;
@@ -26,7 +28,7 @@ pub(super) struct Reporting {
 
 /// The masked update on its way.
 pub(super) struct Upload {
-    packed: Vec<u8>,
+    packed: Arc<Vec<u8>>,
     /// The chunk that the coordinator wants next, as far as it said.
     pub(super) next: u32,
     /// The first chunk that is not on its way; none as long as nobody asked on this connection.
@@ -41,7 +43,7 @@ const WINDOW: u32 = 8;
 const QUIET_MAX: u32 = 2;
 
 impl Reporting {
-    pub(super) fn new(round: Round, packed: Vec<u8>) -> Self {
+    pub(super) fn new(round: Round, packed: Arc<Vec<u8>>) -> Self {
         Self { round, upload: Some(Upload { packed, next: 0, unsent: None, quiet: 0 }) }
     }
 

@@ -158,7 +158,7 @@ fn phase_of(active: &Active, round: Round, vector: Option<Vec<u8>>) -> Option<Ph
             let (digest, length) = active.vector?;
             let packed = vector
                 .filter(|packed| packed.len() as u64 == length && Digest::of(packed) == digest)?;
-            Some(Phase::Reporting(Reporting::new(round, packed)))
+            Some(Phase::Reporting(Reporting::new(round, Arc::new(packed))))
         }
         Question::Survivors => {
             Signed::from_secret_bytes(secret).ok()?;

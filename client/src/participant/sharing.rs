@@ -5,6 +5,8 @@
 //! a site that was killed here computes it again. That is safe, because nothing that depends on it
 //! has left before the masked update is durable as well.
 
+use std::sync::Arc;
+
 use koinon_aggregation::client::{Advertised, Keyed, Shared};
 use koinon_aggregation::{Bundle, CodecError, Delivery, Encoded, Notice, Rejection, plain};
 use koinon_proto::wire::to_coordinator::Message as Reply;
@@ -204,9 +206,9 @@ impl Participant {
         if let Some(active) = &mut self.durable.active {
             active.vector = Some((Digest::of(&update.packed), bytes));
         }
-        let (session, packed) = (round.session, update.packed.clone());
-        turn.push(Effect::PersistVector { session, bytes: packed });
-        self.move_to(turn, Phase::Reporting(Reporting::new(round, update.packed)));
+        let (session, packed) = (round.session, Arc::new(update.packed));
+        turn.push(Effect::PersistVector { session, bytes: Arc::clone(&packed) });
+        self.move_to(turn, Phase::Reporting(Reporting::new(round, packed)));
         self.answer(turn, Question::Inbox, asked, Some(message), secret);
     }
 

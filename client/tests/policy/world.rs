@@ -411,7 +411,7 @@ impl World {
         }
         match effect {
             Effect::Persist(bytes) => site.disk.durable = Some(bytes),
-            Effect::PersistVector { bytes, .. } => site.disk.vector = Some(bytes),
+            Effect::PersistVector { bytes, .. } => site.disk.vector = Some(bytes.to_vec()),
             Effect::DropVector => site.disk.vector = None,
             Effect::Send(frame) => {
                 site.sent.push(frame.clone());

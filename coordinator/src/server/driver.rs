@@ -34,8 +34,9 @@ const BATCH_MAX: usize = 64;
 
 type Asked = oneshot::Sender<Result<Answer, Rejection>>;
 type Look = Box<dyn FnOnce(&Coordinator) + Send>;
-/// Frames to one site, as its response stream takes them.
-pub(super) type Frames = mpsc::Sender<Result<wire::CoordinatorFrame, Status>>;
+/// Frames to one site, as its response stream takes them: boxed, because an empty queue keeps room for
+/// some dozens, and a thousand sites have a thousand queues.
+pub(super) type Frames = mpsc::Sender<Box<wire::CoordinatorFrame>>;
 
 enum Command {
     Connected {
@@ -416,7 +417,7 @@ impl Driver {
     /// cannot take it is ended rather than waited for.
     fn send(&mut self, site: &SiteId, frame: wire::CoordinatorFrame) {
         let Some(line) = self.sites.get(site) else { return };
-        if line.frames.try_send(Ok(frame)).is_err() {
+        if line.frames.try_send(Box::new(frame)).is_err() {
             tracing::info!(%site, "stream ended: the site takes nothing");
             self.sites.remove(site);
             self.own.push_back(Event::Disconnected { site: site.clone() });

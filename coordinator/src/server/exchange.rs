@@ -78,7 +78,7 @@ async fn exchange(
 
 /// The frames to a site, each in memory of its own.
 struct Outgoing {
-    frames: mpsc::Receiver<Result<wire::CoordinatorFrame, Status>>,
+    frames: mpsc::Receiver<Box<wire::CoordinatorFrame>>,
     ended: bool,
 }
 
@@ -95,11 +95,10 @@ impl http_body::Body for Outgoing {
         }
         let status = match self.frames.poll_recv(cx) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Some(Ok(frame))) => match encoded(&frame) {
+            Poll::Ready(Some(frame)) => match encoded(&*frame) {
                 Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes.into())))),
                 Err(status) => status,
             },
-            Poll::Ready(Some(Err(status))) => status,
             Poll::Ready(None) => Status::new(tonic::Code::Ok, ""),
         };
         self.ended = true;
@@ -215,14 +214,14 @@ mod tests {
     async fn what_is_sent_is_framed_and_ends_with_a_status() {
         let (frames, outgoing) = mpsc::channel(2);
         let frame = wire::CoordinatorFrame::default();
-        frames.send(Ok(frame.clone())).await.unwrap();
-        frames.send(Err(Status::unavailable("stopping"))).await.unwrap();
+        frames.send(Box::new(frame.clone())).await.unwrap();
+        drop(frames);
         let mut body = Outgoing { frames: outgoing, ended: false };
         let mut next = async || poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
         let data = next().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(data, encoded(&frame).unwrap());
         let trailers = next().await.unwrap().unwrap().into_trailers().unwrap();
-        assert_eq!(trailers["grpc-status"], "14");
+        assert_eq!(trailers["grpc-status"], "0");
         assert!(next().await.is_none());
     }
 

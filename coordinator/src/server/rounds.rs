@@ -110,7 +110,7 @@ impl RoundsService {
     pub(super) async fn open(
         &self,
         request: Request<Frames>,
-    ) -> Result<mpsc::Receiver<Result<wire::CoordinatorFrame, Status>>, Status> {
+    ) -> Result<mpsc::Receiver<Box<wire::CoordinatorFrame>>, Status> {
         let site = access::member(&request, Role::Client)?.name;
         let connection = self.0.connections.fetch_add(1, Ordering::Relaxed);
         let (frames, outgoing) = mpsc::channel(FRAMES_WAITING_MAX);

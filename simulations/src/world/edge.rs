@@ -158,7 +158,7 @@ impl World {
             Effect::PersistVector { bytes, .. } => {
                 self.perhaps_full(now, Machine::Site(site));
                 let full = |_| Stopped("because its disk is full");
-                self.sites[site].put_vector(bytes).map_err(full)?;
+                self.sites[site].put_vector(bytes.to_vec()).map_err(full)?;
                 self.sync(now, site)
             }
             Effect::DropVector => {
