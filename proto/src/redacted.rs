@@ -90,7 +90,8 @@ mod tests {
         let envelope = Envelope { body: secret.clone(), ..Envelope::default() };
         let mail = Mail { sequence: 1, envelope: Some(envelope) };
         let frame = SiteFrame { cursor: 0, frame: Some(Frame::Mail(mail)) };
-        let reply = InferenceReply { request: 1, result: Some(Answer::Boundary(secret.clone())) };
+        let result = Some(Answer::Boundary(secret.clone()));
+        let reply = InferenceReply { request: 1, result, ..InferenceReply::default() };
         for shown in [
             format!("{frame:?}"),
             format!("{reply:?}"),
