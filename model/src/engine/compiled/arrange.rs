@@ -3,7 +3,7 @@
 //! Start at [`transpose`] and [`pair`].
 
 use super::held::{Held, Room, turn};
-use super::math::vectorised;
+use super::math::{vector_work, vectorised};
 use super::pointwise;
 use crate::program::op::{Binary, TensorOp as Op};
 use crate::program::ops::broadcast::{Places, broadcast, stretched};
@@ -69,26 +69,35 @@ pub(super) fn pair(
     let last = outer.len();
     let lines = |steps: &[usize]| Places::new(outer, steps[..last].to_vec(), 0);
     let ends = steps.each_ref().map(|steps| steps[last]);
-    vectorised(|| {
-        let places = lines(&steps[0]).zip(lines(&steps[1]));
-        for (y, (i, j)) in y.chunks_exact_mut(width).zip(places) {
-            match ends {
-                [_, 0] if width > 1 => {
-                    y.copy_from_slice(&left[i..i + width]);
-                    pointwise::combine_number(op, y, right[j], false);
-                }
-                [0, _] if width > 1 => {
-                    y.copy_from_slice(&right[j..j + width]);
-                    pointwise::combine_number(op, y, left[i], true);
-                }
-                _ => {
-                    y.copy_from_slice(&left[i..i + width]);
-                    pointwise::combine(op, y, &right[j..j + width], false);
-                }
+    let places = lines(&steps[0]).zip(lines(&steps[1]));
+    vectorised(PairLines((op, places, [left, right], ends, &mut y[..], width)));
+    Some((shape, y))
+}
+
+/// Lines of the last axis: whether the values have cells there, and where each line begins.
+type Lines<'a> =
+    (Binary, std::iter::Zip<Places, Places>, [&'a [f32]; 2], [usize; 2], &'a mut [f32], usize);
+
+vector_work!(PairLines<'a>, lines_of, Lines<'a>);
+
+#[inline(always)]
+fn lines_of((op, places, [left, right], ends, y, width): Lines<'_>) {
+    for (y, (i, j)) in y.chunks_exact_mut(width).zip(places) {
+        match ends {
+            [_, 0] if width > 1 => {
+                y.copy_from_slice(&left[i..i + width]);
+                pointwise::combine_number(op, y, right[j], false);
+            }
+            [0, _] if width > 1 => {
+                y.copy_from_slice(&right[j..j + width]);
+                pointwise::combine_number(op, y, left[i], true);
+            }
+            _ => {
+                y.copy_from_slice(&left[i..i + width]);
+                pointwise::combine(op, y, &right[j..j + width], false);
             }
         }
-    });
-    Some((shape, y))
+    }
 }
 
 /// The shape of the same elements under another one, for the operations that do only that.

@@ -9,14 +9,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::held::{Held, Room};
-use super::math::vectorised;
+use super::math::{vector_work, vectorised};
 use super::pointwise::{Along, Chain, Fixed, Member, Operand, SCRATCH};
 use crate::engine::fused::product::{View, multiply_into};
 use crate::program::op::{Binary, Pads, Window};
 use crate::program::value::{Value, elements, work};
 
 /// Elements of columns that are unfolded at once.
-const COLUMNS: usize = 1 << 16;
+const COLUMNS: usize = 1 << 17;
 
 /// Channels up to which an image is unfolded line by line instead of cell by cell.
 const FEW_CHANNELS: usize = 4;
@@ -32,6 +32,13 @@ pub(super) struct Filter {
     filters: usize,
     kernel: [usize; 2],
 }
+
+/// Whose work, an image, what is written, and which lines of the output.
+type Lines<'a, F> = (F, &'a Frame, &'a [f32], &'a mut [f32], Range<usize>);
+
+vector_work!(Depthwise<'a>, Filter::depthwise, Lines<'a, &'a Filter>);
+vector_work!(UnfoldPlanes<'a>, Filter::unfold_planes, Lines<'a, &'a Filter>);
+vector_work!(Unfold<'a>, Filter::unfold, Lines<'a, (&'a Filter, usize)>);
 
 /// A convolution's numbers for one shape of input.
 struct Frame {
@@ -185,7 +192,7 @@ impl Filter {
                     let first = at * lines;
                     let part = first..first + y.len() / line;
                     if self.is_depthwise() {
-                        vectorised(|| self.depthwise(&frame, x, y, part));
+                        vectorised(Depthwise((self, &frame, x, y, part)));
                     } else {
                         self.product(&frame, (x, planes), y, part, &mut columns);
                     }
@@ -224,10 +231,12 @@ impl Filter {
                 let all = self.channels * self.groups;
                 View::strided(&x[lines.start * width * all + group * self.channels..], all)
             } else if planes {
-                vectorised(|| self.unfold_planes(frame, x, columns, lines.clone()));
+                let all = (self, frame, x, &mut *columns, lines.clone());
+                vectorised(UnfoldPlanes(all));
                 View::rows(columns, m).turned()
             } else {
-                vectorised(|| self.unfold(frame, (x, group), columns, lines.clone()));
+                let all = ((self, group), frame, x, &mut *columns, lines.clone());
+                vectorised(Unfold(all));
                 View::rows(columns, taps)
             };
             multiply_into(&mut y[group * each..], self.filters, [m, taps, each], a, weights);
@@ -236,17 +245,11 @@ impl Filter {
 
     /// Columns `[cells, taps]` of some lines of the output.
     #[inline(always)]
-    fn unfold(
-        &self,
-        frame: &Frame,
-        (x, group): (&[f32], usize),
-        columns: &mut [f32],
-        lines: Range<usize>,
-    ) {
-        let ([height, width], [kernel_y, kernel_x]) = (frame.input, self.kernel);
-        let (c, all) = (self.channels, self.channels * self.groups);
+    fn unfold(((filter, group), frame, x, columns, lines): Lines<'_, (&Self, usize)>) {
+        let ([height, width], [kernel_y, kernel_x]) = (frame.input, filter.kernel);
+        let (c, all) = (filter.channels, filter.channels * filter.groups);
         let mut runs = columns.chunks_exact_mut(kernel_x * c);
-        let whole = self.groups == 1 && frame.dilations[1] == 1;
+        let whole = filter.groups == 1 && frame.dilations[1] == 1;
         for (oy, ox) in lines.flat_map(|oy| (0..frame.output[1]).map(move |ox| (oy, ox))) {
             for ky in 0..kernel_y {
                 let Some(to) = runs.next() else { return };
@@ -281,11 +284,11 @@ impl Filter {
 
     /// Columns `[taps, cells]` of some lines of the output, from an image that lies plane by plane.
     #[inline(always)]
-    fn unfold_planes(&self, frame: &Frame, x: &[f32], columns: &mut [f32], lines: Range<usize>) {
-        let ([height, width], c) = (frame.input, self.channels);
+    fn unfold_planes((filter, frame, x, columns, lines): Lines<'_, &Self>) {
+        let ([height, width], c) = (frame.input, filter.channels);
         let mut runs = columns.chunks_exact_mut(frame.output[1]);
         let step = frame.strides[1];
-        for (ky, kx) in pairs(self.kernel) {
+        for (ky, kx) in pairs(filter.kernel) {
             let shift = kx * frame.dilations[1];
             // Cells whose input is inside: before ≤ ox · step + shift < before + width.
             let first = frame.before[1].saturating_sub(shift).div_ceil(step).min(frame.output[1]);
@@ -319,13 +322,13 @@ impl Filter {
 
     /// Some lines of the output where each channel has a filter of its own.
     #[inline(always)]
-    fn depthwise(&self, frame: &Frame, x: &[f32], y: &mut [f32], lines: Range<usize>) {
-        let ([height, width], c) = (frame.input, self.filters);
+    fn depthwise((filter, frame, x, y, lines): Lines<'_, &Self>) {
+        let ([height, width], c) = (frame.input, filter.filters);
         let mut cells = y.chunks_exact_mut(c);
         for (oy, ox) in lines.flat_map(|oy| (0..frame.output[1]).map(move |ox| (oy, ox))) {
             let Some(y) = cells.next() else { return };
             y.fill(0.0);
-            for (tap, (ky, kx)) in pairs(self.kernel).enumerate() {
+            for (tap, (ky, kx)) in pairs(filter.kernel).enumerate() {
                 let place = |at: usize, k: usize, axis: usize, side: usize| {
                     (at * frame.strides[axis] + k * frame.dilations[axis])
                         .checked_sub(frame.before[axis])
@@ -336,7 +339,7 @@ impl Filter {
                     continue;
                 };
                 let x = &x[(row * width + column) * c..][..c];
-                let weights = &self.weights[tap * c..][..c];
+                let weights = &filter.weights[tap * c..][..c];
                 for (y, (x, weight)) in y.iter_mut().zip(x.iter().zip(weights)) {
                     *y = x.mul_add(*weight, *y);
                 }

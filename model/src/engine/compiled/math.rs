@@ -5,11 +5,31 @@
 //! 0 below e⁻⁸⁶·⁵, [`tanh`] 3e-7, [`erf`] 4e-7, [`sigmoid`] 3e-7, all but the first absolute. What is no
 //! number stays none. Start at [`vectorised`].
 
-/// Does a piece of work with the widest vectors that this processor has.
+/// Does a piece of work with the widest vectors that this processor has. See [`vector_work`].
 #[inline(always)]
-pub(super) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+pub(super) fn vectorised<W: pulp::NullaryFnOnce>(work: W) -> W::Output {
     pulp::Arch::new().dispatch(work)
 }
+
+/// A type whose value is a call of a function: what [`vectorised`] does.
+///
+/// Function and all that it calls are marked `#[inline(always)]`: only what becomes part of the call is
+/// compiled for these vectors, and a closure would be called instead.
+macro_rules! vector_work {
+    ($name:ident<$life:lifetime>, $function:path, $with:ty) => {
+        struct $name<$life>($with);
+
+        impl<$life> pulp::NullaryFnOnce for $name<$life> {
+            type Output = ();
+
+            #[inline(always)]
+            fn call(self) {
+                $function(self.0);
+            }
+        }
+    };
+}
+pub(super) use vector_work;
 
 /// `eˣ`.
 #[inline(always)]
@@ -26,10 +46,13 @@ pub(super) fn exp(x: f32) -> f32 {
     let n = shifted - ROUND;
     let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, within));
     // Taylor's series for |r| ≤ ln 2 / 2.
-    let mut p = 1.0 / 5040.0;
-    for factor in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        p = r.mul_add(p, factor);
-    }
+    let p = r.mul_add(1.0 / 5040.0, 1.0 / 720.0);
+    let p = r.mul_add(p, 1.0 / 120.0);
+    let p = r.mul_add(p, 1.0 / 24.0);
+    let p = r.mul_add(p, 1.0 / 6.0);
+    let p = r.mul_add(p, 0.5);
+    let p = r.mul_add(p, 1.0);
+    let p = r.mul_add(p, 1.0);
     // 2ⁿ = 2 · 2ⁿ⁻¹, for 2¹²⁸ is no number of this type.
     let bits = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(126) << 23;
     let result = p * f32::from_bits(bits) * 2.0;
@@ -49,10 +72,9 @@ pub(super) fn tanh(x: f32) -> f32 {
     let size = x.abs();
     let far = 1.0 - 2.0 / (exp(2.0 * size) + 1.0);
     let square = x * x;
-    let mut p = 62.0 / 2835.0;
-    for factor in [-17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0] {
-        p = square.mul_add(p, factor);
-    }
+    let p = square.mul_add(62.0 / 2835.0, -17.0 / 315.0);
+    let p = square.mul_add(p, 2.0 / 15.0);
+    let p = square.mul_add(p, -1.0 / 3.0);
     let near = x * square.mul_add(p, 1.0);
     if size < 0.25 { near } else { far.copysign(x) }
 }
@@ -62,29 +84,25 @@ pub(super) fn tanh(x: f32) -> f32 {
 pub(super) fn erf(x: f32) -> f32 {
     let size = x.abs();
     let square = x * x;
-    // Taylor's series below 1: Σ (-1)ⁿ x²ⁿ⁺¹ / (n! (2n + 1)), times 2 / √π.
-    let mut p = 1.0 / 76_204_800.0;
-    for factor in [
-        -1.0 / 6_894_720.0,
-        1.0 / 685_440.0,
-        -1.0 / 75_600.0,
-        1.0 / 9360.0,
-        -1.0 / 1320.0,
-        1.0 / 216.0,
-        -1.0 / 42.0,
-        0.1,
-        -1.0 / 3.0,
-        1.0,
-    ] {
-        p = square.mul_add(p, factor);
-    }
+    // Taylor's series below 1: Σ (-1)ⁿ x²ⁿ⁺¹ / (n! (2n + 1)), times 2 / √π. Written out: loops over
+    // constants keep the compiler from making vectors.
+    let p = square.mul_add(1.0 / 76_204_800.0, -1.0 / 6_894_720.0);
+    let p = square.mul_add(p, 1.0 / 685_440.0);
+    let p = square.mul_add(p, -1.0 / 75_600.0);
+    let p = square.mul_add(p, 1.0 / 9360.0);
+    let p = square.mul_add(p, -1.0 / 1320.0);
+    let p = square.mul_add(p, 1.0 / 216.0);
+    let p = square.mul_add(p, -1.0 / 42.0);
+    let p = square.mul_add(p, 0.1);
+    let p = square.mul_add(p, -1.0 / 3.0);
+    let p = square.mul_add(p, 1.0);
     let near = x * p * std::f32::consts::FRAC_2_SQRT_PI;
     // Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
     let t = 1.0 / size.mul_add(0.327_591_1, 1.0);
-    let mut q = 1.061_405_4;
-    for factor in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6, 0.0] {
-        q = t.mul_add(q, factor);
-    }
+    let q = t.mul_add(1.061_405_4, -1.453_152);
+    let q = t.mul_add(q, 1.421_413_7);
+    let q = t.mul_add(q, -0.284_496_74);
+    let q = t.mul_add(q, 0.254_829_6) * t;
     let far = (1.0 - q * exp(-square)).copysign(x);
     if size < 1.0 { near } else { far }
 }

@@ -4,7 +4,7 @@
 //! and have the same bits. Start at [`softmax`], [`layer`], [`pool`].
 
 use super::held::{Held, Room};
-use super::math::{exp, vectorised};
+use super::math::{exp, vector_work, vectorised};
 use crate::program::op::{Pads, Pool, Window};
 use crate::program::value::{elements, work};
 
@@ -46,18 +46,25 @@ fn sum(run: &[f32]) -> f32 {
 
 /// `eˣ / Σ eˣ` along the last axis, in place.
 pub(super) fn softmax(items: &mut [f32], width: usize) {
-    vectorised(|| {
-        for run in items.chunks_exact_mut(width.max(1)) {
-            softmax_run(run);
-        }
-    });
+    vectorised(SoftmaxRuns((items, width)));
+}
+
+vector_work!(SoftmaxRuns<'a>, softmax_runs, (&'a mut [f32], usize));
+
+#[inline(always)]
+fn softmax_runs((items, width): (&mut [f32], usize)) {
+    for run in items.chunks_exact_mut(width.max(1)) {
+        softmax_run(run);
+    }
 }
 
 #[inline(always)]
 fn softmax_run(run: &mut [f32]) {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let top = folded(run, f32::NEG_INFINITY, larger, larger);
-    run.iter_mut().for_each(|x| *x = exp(*x - top));
+    for x in run.iter_mut() {
+        *x = exp(*x - top);
+    }
     let share = 1.0 / sum(run);
     run.iter_mut().for_each(|x| *x *= share);
 }
@@ -73,25 +80,31 @@ pub(super) struct Shift {
 
 /// Each run of the last axis over its deviation, then times `scale` plus `bias`.
 pub(super) fn layer(items: &[f32], scale: &[f32], bias: Option<&[f32]>, how: Shift, y: &mut [f32]) {
-    #[expect(clippy::cast_precision_loss, reason = "a run is far shorter than 2^24")]
-    let n = scale.len() as f32;
-    vectorised(|| {
-        let width = scale.len().max(1);
-        for (x, y) in items.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-            let mean = if how.centred { sum(x) / n } else { 0.0 };
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = x - mean);
-            let square = folded(y, 0.0, |sum, x| x.mul_add(x, sum), |a, b| a + b) / n;
-            let inverse = 1.0 / (square + how.eps).sqrt();
-            match bias {
-                Some(bias) => {
-                    for ((y, scale), bias) in y.iter_mut().zip(scale).zip(bias) {
-                        *y = (*y * inverse).mul_add(*scale, *bias);
-                    }
+    vectorised(LayerRuns((items, scale, bias, how, y)));
+}
+
+type Layer<'a> = (&'a [f32], &'a [f32], Option<&'a [f32]>, Shift, &'a mut [f32]);
+
+vector_work!(LayerRuns<'a>, layer_runs, Layer<'a>);
+
+#[inline(always)]
+fn layer_runs((items, scale, bias, how, y): Layer<'_>) {
+    let n = small(scale.len());
+    let width = scale.len().max(1);
+    for (x, y) in items.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+        let mean = if how.centred { sum(x) / n } else { 0.0 };
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = x - mean);
+        let square = folded(y, 0.0, |sum, x| x.mul_add(x, sum), |a, b| a + b) / n;
+        let inverse = 1.0 / (square + how.eps).sqrt();
+        match bias {
+            Some(bias) => {
+                for ((y, scale), bias) in y.iter_mut().zip(scale).zip(bias) {
+                    *y = (*y * inverse).mul_add(*scale, *bias);
                 }
-                None => y.iter_mut().zip(scale).for_each(|(y, scale)| *y = *y * inverse * scale),
             }
+            None => y.iter_mut().zip(scale).for_each(|(y, scale)| *y = *y * inverse * scale),
         }
-    });
+    }
 }
 
 /// Largest or mean of each window of an image; `None` for windows that only the general path knows.
@@ -134,13 +147,18 @@ pub(super) fn pool(
         kernel: [kernel_y, kernel_x],
         strides,
     };
-    let mut cells = y.chunks_exact_mut(c);
+    let mut cells = y.chunks_exact_mut(out[0] * out[1] * c);
     for image in items.chunks_exact(height * width * c) {
-        vectorised(|| frame.image(image, kind, out, &mut cells));
+        let cells = cells.next().unwrap_or_default();
+        vectorised(Images((&frame, image, kind, out, cells)));
     }
     room.give_items(copy);
     Held::image(&shape, y)
 }
+
+type PoolOf<'a> = (&'a Frame, &'a [f32], Pool, [usize; 2], &'a mut [f32]);
+
+vector_work!(Images<'a>, Frame::image, PoolOf<'a>);
 
 struct Frame {
     input: [usize; 2],
@@ -151,18 +169,15 @@ struct Frame {
 
 impl Frame {
     #[inline(always)]
-    fn image(
-        &self,
-        image: &[f32],
-        kind: Pool,
-        out: [usize; 2],
-        cells: &mut std::slice::ChunksExactMut<'_, f32>,
-    ) {
+    fn image((frame, image, kind, out, y): PoolOf<'_>) {
+        let c = image.len() / (frame.input[0] * frame.input[1]);
+        let mut cells = y.chunks_exact_mut(c);
         let inside = |at: usize, axis: usize| {
-            let from = at * self.strides[axis];
-            let end =
-                (from + self.kernel[axis]).saturating_sub(self.before[axis]).min(self.input[axis]);
-            from.saturating_sub(self.before[axis]).min(end)..end
+            let from = at * frame.strides[axis];
+            let end = (from + frame.kernel[axis])
+                .saturating_sub(frame.before[axis])
+                .min(frame.input[axis]);
+            from.saturating_sub(frame.before[axis]).min(end)..end
         };
         for (oy, ox) in (0..out[0]).flat_map(|oy| (0..out[1]).map(move |ox| (oy, ox))) {
             let Some(y) = cells.next() else { return };
@@ -173,7 +188,7 @@ impl Frame {
             for (row, column) in
                 rows.flat_map(|row| columns.clone().map(move |column| (row, column)))
             {
-                let x = &image[(row * self.input[1] + column) * y.len()..][..y.len()];
+                let x = &image[(row * frame.input[1] + column) * y.len()..][..y.len()];
                 if mean {
                     y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
                 } else {
@@ -185,7 +200,8 @@ impl Frame {
             }
             if mean {
                 let all = kind == Pool::Average { count_pads: true };
-                let share = 1.0 / small(if all { self.kernel[0] * self.kernel[1] } else { count });
+                let share =
+                    1.0 / small(if all { frame.kernel[0] * frame.kernel[1] } else { count });
                 y.iter_mut().for_each(|y| *y *= share);
             }
         }
@@ -200,22 +216,29 @@ pub(super) fn means(x: &Held, shape: &[usize], room: &mut Room) -> Option<Held> 
     if n * c * cells == 0 {
         return None;
     }
-    let share = 1.0 / small(cells);
     let mut y = room.take(n * c);
-    vectorised(|| {
-        if x.is_channels_last() {
-            for (x, y) in items.chunks_exact(c * cells).zip(y.chunks_exact_mut(c)) {
-                y.fill(0.0);
-                for x in x.chunks_exact(c) {
-                    y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
-                }
-                y.iter_mut().for_each(|y| *y *= share);
-            }
-        } else {
-            items.chunks_exact(cells).zip(&mut y).for_each(|(x, y)| *y = sum(x) * share);
-        }
-    });
+    vectorised(Means((items, [c, cells], x.is_channels_last(), &mut y)));
     Held::made(shape, y)
+}
+
+type MeansOf<'a> = (&'a [f32], [usize; 2], bool, &'a mut [f32]);
+
+vector_work!(Means<'a>, means_of, MeansOf<'a>);
+
+#[inline(always)]
+fn means_of((items, [c, cells], channels_last, y): MeansOf<'_>) {
+    let share = 1.0 / small(cells);
+    if channels_last {
+        for (x, y) in items.chunks_exact(c * cells).zip(y.chunks_exact_mut(c)) {
+            y.fill(0.0);
+            for x in x.chunks_exact(c) {
+                y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+            }
+            y.iter_mut().for_each(|y| *y *= share);
+        }
+    } else {
+        items.chunks_exact(cells).zip(y).for_each(|(x, y)| *y = sum(x) * share);
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an image has far fewer than 2^24 cells")]

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::math::{erf, exp, sigmoid, tanh, vectorised};
+use super::math::{erf, exp, sigmoid, tanh, vector_work, vectorised};
 use crate::program::op::{Binary, Unary};
 
 /// Elements that go through the whole chain before the next ones do.
@@ -61,7 +61,9 @@ impl Function {
     fn apply(self, block: &mut [f32]) {
         #[inline(always)]
         fn each(block: &mut [f32], f: impl Fn(f32) -> f32) {
-            block.iter_mut().for_each(|item| *item = f(*item));
+            for item in block {
+                *item = f(*item);
+            }
         }
         let relu = |x: f32| if x < 0.0 { 0.0 } else { x };
         match self {
@@ -79,12 +81,8 @@ impl Function {
                 Unary::Sigmoid => each(block, sigmoid),
                 Unary::Relu => each(block, relu),
                 Unary::HardSwish => each(block, |x| x * bound(x / 6.0 + 0.5, 0.0, 1.0)),
-                Unary::Gelu { tanh: false } => {
-                    each(block, |x| 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)));
-                }
-                Unary::Gelu { tanh: true } => each(block, |x| {
-                    0.5 * x * (1.0 + tanh(0.797_884_6 * (0.044_715 * x * x).mul_add(x, x)))
-                }),
+                Unary::Gelu { tanh: false } => each(block, gelu),
+                Unary::Gelu { tanh: true } => each(block, gelu_by_tanh),
                 Unary::Swish { alpha } => {
                     let alpha = alpha as f32;
                     each(block, |x| x * sigmoid(alpha * x));
@@ -101,6 +99,16 @@ impl Function {
             },
         }
     }
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+#[inline(always)]
+fn gelu_by_tanh(x: f32) -> f32 {
+    0.5 * x * (1.0 + tanh(0.797_884_6 * (0.044_715 * x * x).mul_add(x, x)))
 }
 
 /// Within bounds; what is no number stays none.
@@ -169,6 +177,11 @@ pub(super) enum Member {
     Function(Function, usize),
     Pair(Binary, Operand, Operand),
 }
+
+/// What [`Chain::run`] is given.
+type Run<'a> = (&'a Chain, &'a mut [f32], usize, &'a [&'a [f32]], &'a mut [f32]);
+
+vector_work!(Blocks<'a>, Chain::blocks, Run<'a>);
 
 /// See the module.
 #[derive(Clone, Default)]
@@ -280,22 +293,25 @@ impl Chain {
         if self.is_empty() {
             return;
         }
-        vectorised(|| {
-            let line = self.period.unwrap_or(BLOCK);
-            let (line, block) = match line {
-                0..=BLOCK => (BLOCK / line * line, BLOCK / line * line),
-                _ => (line, BLOCK),
-            };
-            let mut at = start;
-            for line in items.chunks_mut(line) {
-                let mut cell = 0;
-                for block in line.chunks_mut(block) {
-                    self.block(block, (at, cell), others, scratch);
-                    at += block.len();
-                    cell += block.len();
-                }
+        vectorised(Blocks((self, items, start, others, scratch)));
+    }
+
+    #[inline(always)]
+    fn blocks((chain, items, start, others, scratch): Run<'_>) {
+        let line = chain.period.unwrap_or(BLOCK);
+        let (line, block) = match line {
+            0..=BLOCK => (BLOCK / line * line, BLOCK / line * line),
+            _ => (line, BLOCK),
+        };
+        let mut at = start;
+        for line in items.chunks_mut(line) {
+            let mut cell = 0;
+            for block in line.chunks_mut(block) {
+                chain.block(block, (at, cell), others, scratch);
+                at += block.len();
+                cell += block.len();
             }
-        });
+        }
     }
 
     #[inline(always)]
@@ -386,7 +402,9 @@ pub(super) fn is_known(op: Binary) -> bool {
 pub(super) fn combine(op: Binary, to: &mut [f32], from: &[f32], turned: bool) {
     #[inline(always)]
     fn each(to: &mut [f32], from: &[f32], f: impl Fn(f32, f32) -> f32) {
-        to.iter_mut().zip(from).for_each(|(to, from)| *to = f(*to, *from));
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = f(*to, *from);
+        }
     }
     match (op, turned) {
         (Binary::Add, _) => each(to, from, |a, b| a + b),
@@ -403,7 +421,9 @@ pub(super) fn combine(op: Binary, to: &mut [f32], from: &[f32], turned: bool) {
 pub(super) fn combine_number(op: Binary, to: &mut [f32], number: f32, turned: bool) {
     #[inline(always)]
     fn each(to: &mut [f32], f: impl Fn(f32) -> f32) {
-        to.iter_mut().for_each(|item| *item = f(*item));
+        for item in to {
+            *item = f(*item);
+        }
     }
     match (op, turned) {
         (Binary::Add, _) => each(to, |x| x + number),
