@@ -14,6 +14,7 @@ mod client;
 mod cohort;
 pub(crate) mod conformance;
 mod cpu;
+pub(crate) mod engine;
 pub(crate) mod figure;
 mod kernel;
 mod noise;

@@ -1,5 +1,5 @@
-//! `koinon bench`: what the private sum costs on this machine, and whether models are computed as their
-//! format says.
+//! `koinon bench`: what the private sum and the engine cost on this machine, and whether models are
+//! computed as their format says.
 
 use std::path::PathBuf;
 
@@ -16,6 +16,33 @@ pub(crate) enum Command {
     /// ONNX's own test cases: passed, unsupported, wrong.
     #[command(after_long_help = CASES)]
     Conformance(Cases),
+    /// The engine: CPU time of an answer, and of training for a row.
+    #[command(after_long_help = ENGINE)]
+    Engine(Engine),
+}
+
+const ENGINE: &str = "\
+One thread, random numbers, the middle of many runs. An axis without a length is the batch.
+  koinon bench engine model.onnx --batch 1,32
+  koinon bench engine --train
+benches/peers/ compares with other programs: speed says nothing by itself on a machine with other work.";
+
+#[derive(clap::Args)]
+pub(crate) struct Engine {
+    /// ONNX files to answer by.
+    files: Vec<PathBuf>,
+    /// Rows in one call.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 32])]
+    batch: Vec<usize>,
+    /// Train McMahan's CNN and 2NN as well.
+    #[arg(long)]
+    train: bool,
+    /// How long each figure is measured.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// A table, or a list of {name, value, unit, limit}.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 const CASES: &str = "\
@@ -90,7 +117,23 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Aggregation(arguments) => aggregation(arguments),
         Command::Conformance(cases) => conformance(&cases),
+        Command::Engine(arguments) => engine(&arguments),
     }
+}
+
+fn engine(arguments: &Engine) -> anyhow::Result<()> {
+    let each = std::time::Duration::try_from_secs_f64(arguments.seconds).or_exit(Exit::Config)?;
+    let all = bench::engine::run(&arguments.files, &arguments.batch, arguments.train, each)
+        .or_exit(Exit::Config)?;
+    match arguments.format {
+        Format::Text => {
+            for one in &all {
+                say(format!("{:32} {:12.1} {}", one.name, one.value, one.unit));
+            }
+        }
+        Format::Json => say_json(&all)?,
+    }
+    Ok(())
 }
 
 fn conformance(cases: &Cases) -> anyhow::Result<()> {

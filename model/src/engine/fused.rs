@@ -40,6 +40,18 @@ impl Net {
         Self { kernels, room }
     }
 
+    /// Sets the gradient to zero where kernels add to what is there.
+    fn clear(&self, gradient: &mut [f32]) {
+        let mut kept: Vec<Range<usize>> = self.kernels.iter().map(Kernel::overwrites).collect();
+        kept.sort_unstable_by_key(|places| places.start);
+        let mut next = 0;
+        for places in kept.into_iter().filter(|places| !places.is_empty()) {
+            gradient[next..places.start].fill(0.0);
+            next = places.end;
+        }
+        gradient[next..].fill(0.0);
+    }
+
     /// Runs of nodes that are done row by row, and single ones that take all rows.
     fn runs(&self, range: Range<usize>) -> Vec<Range<usize>> {
         let mut runs: Vec<Range<usize>> = Vec::new();
@@ -287,7 +299,7 @@ impl<'a> Tape<'a> {
             batch.weights,
             &mut self.room.slopes[last],
         );
-        gradient.fill(0.0);
+        self.net.clear(gradient);
         self.net.backward(spec, weights, &mut self.room, rows, gradient);
         sum
     }

@@ -11,31 +11,56 @@ use std::ops::{Add, AddAssign, Mul};
 const BLOCK: usize = 4;
 
 /// `f32` or `f64`.
-pub(super) trait Number: Copy + Add<Output = Self> + Mul<Output = Self> + AddAssign {}
+pub(super) trait Number:
+    Copy + Default + Add<Output = Self> + Mul<Output = Self> + AddAssign
+{
+}
 
 impl Number for f32 {}
 impl Number for f64 {}
 
 /// `sum[j, :] += Σₖ factors[j, k] · rows[k, :]`, where rows and sums have `width` elements.
+///
+/// It runs on the widest vectors of the processor, which changes no bit: elements of a row have nothing
+/// to do with one another, and nothing is multiplied and added in one step.
 pub(super) fn add_product<T: Number>(factors: &[T], rows: &[T], width: usize, sum: &mut [T]) {
-    let n_rows = rows.len() / width;
-    // The larger of the two matrices is walked through once, the smaller one stays in the cache.
-    if sum.len() > rows.len() {
-        for (factors, sum) in factors.chunks_exact(n_rows).zip(sum.chunks_exact_mut(width)) {
-            for k in (0..n_rows).step_by(BLOCK) {
-                add_rows(&factors[k..], &rows[k * width..], sum);
-            }
-        }
-    } else {
-        for k in (0..n_rows).step_by(BLOCK) {
+    pulp::Arch::new().dispatch(AddProduct { factors, rows, width, sum });
+}
+
+struct AddProduct<'a, T> {
+    factors: &'a [T],
+    rows: &'a [T],
+    width: usize,
+    sum: &'a mut [T],
+}
+
+impl<T: Number> pulp::NullaryFnOnce for AddProduct<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { factors, rows, width, sum } = self;
+        let n_rows = rows.len() / width;
+        // The larger of the two matrices is walked through once, the smaller one stays in the cache.
+        if sum.len() > rows.len() {
             for (factors, sum) in factors.chunks_exact(n_rows).zip(sum.chunks_exact_mut(width)) {
-                add_rows(&factors[k..], &rows[k * width..], sum);
+                for k in (0..n_rows).step_by(BLOCK) {
+                    add_rows(&factors[k..], &rows[k * width..], sum);
+                }
+            }
+        } else {
+            for k in (0..n_rows).step_by(BLOCK) {
+                let sums = sum.chunks_exact_mut(width);
+                for (factors, sum) in factors.chunks_exact(n_rows).zip(sums) {
+                    add_rows(&factors[k..], &rows[k * width..], sum);
+                }
             }
         }
     }
 }
 
 /// Adds the next four rows by their factors, or as many as there are.
+#[inline(always)]
 fn add_rows<T: Number>(factors: &[T], rows: &[T], sum: &mut [T]) {
     let width = sum.len();
     let Some(block) = rows.get(..BLOCK * width) else {
@@ -58,10 +83,16 @@ fn add_rows<T: Number>(factors: &[T], rows: &[T], sum: &mut [T]) {
 
 /// `to[j, i] = from[i, j]`, where rows of `from` have `width` elements.
 pub(super) fn transpose<T: Copy>(from: &[T], width: usize, to: &mut [T]) {
+    /// Rows that are read together, so that what is written lies together.
+    const ROWS: usize = 16;
     let height = from.len() / width;
-    for (j, to) in to.chunks_exact_mut(height).enumerate() {
-        for (to, from) in to.iter_mut().zip(from.chunks_exact(width)) {
-            *to = from[j];
+    for (block, from) in from.chunks(ROWS * width).enumerate() {
+        let (first, rows) = (block * ROWS, from.len() / width);
+        for (j, to) in to.chunks_exact_mut(height).enumerate() {
+            let to = &mut to[first..first + rows];
+            for (to, from) in to.iter_mut().zip(from[j..].iter().step_by(width)) {
+                *to = *from;
+            }
         }
     }
 }

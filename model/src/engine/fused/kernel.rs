@@ -128,6 +128,12 @@ impl Kernel {
         if let Self::Conv(conv) = self { conv.columns() } else { 0 }
     }
 
+    /// Places of the gradient that [`Kernel::backward`] writes without reading them; all others must be
+    /// zero before.
+    pub(super) fn overwrites(&self) -> Range<usize> {
+        if let Self::Linear { weight, .. } = self { weight.clone() } else { 0..0 }
+    }
+
     /// Whether many rows are done better at once than one by one.
     pub(super) fn is_batched(&self) -> bool {
         matches!(self, Self::Linear { .. })
@@ -188,7 +194,7 @@ impl Kernel {
     }
 
     /// From the gradient `dy` at the output `y` to those at the inputs (where wanted: `dx`, one for
-    /// each input) and at the parameters.
+    /// each input) and at the parameters; see [`Kernel::overwrites`].
     pub(super) fn backward(
         &self,
         weights: &[f32],
@@ -212,7 +218,7 @@ impl Kernel {
                 let above = View::rows(dy, units);
                 let size = [units, lines, *width];
                 let sums = &mut gradient[weight.clone()];
-                multiply(sums, size, above.turned(), View::rows(x, *width), true);
+                multiply(sums, size, above.turned(), View::rows(x, *width), false);
                 if let Some(dx) = dx[0].as_deref_mut() {
                     let weights = View::rows(&weights[weight.clone()], *width);
                     multiply(dx, [lines, units, *width], above, weights, true);

@@ -68,7 +68,15 @@ impl PoolShape {
     pub(super) fn largest_backward(&self, x: &[f32], dy: &[f32], dx: &mut [f32]) {
         let (pixels, cells) = (self.pixels(), self.cells());
         let images = x.chunks_exact(pixels).zip(dx.chunks_exact_mut(pixels));
+        let pairs_of_lines = self.kernel == [2, 2]
+            && self.stride == [2, 2]
+            && self.padding == [0, 0]
+            && self.input[1] == 2 * self.output[1];
         for ((x, dx), dy) in images.zip(dy.chunks_exact(cells)) {
+            if pairs_of_lines {
+                self.largest_of_four(x, dy, dx);
+                continue;
+            }
             for (dy, window) in dy.iter().zip(pairs(self.output)) {
                 if *dy == 0.0 {
                     continue;
@@ -82,6 +90,28 @@ impl PoolShape {
                 if let Some(best) = best {
                     dx[best] += dy;
                 }
+            }
+        }
+    }
+
+    /// The gradient of windows of two by two that lie side by side: the first of the largest gets it.
+    fn largest_of_four(&self, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        let width = self.input[1];
+        let lines = x.chunks_exact(2 * width).zip(dx.chunks_exact_mut(2 * width));
+        for ((x, dx), dy) in lines.zip(dy.chunks_exact(self.output[1])) {
+            let ((x0, x1), (dx0, dx1)) = (x.split_at(width), dx.split_at_mut(width));
+            let above = x0.as_chunks::<2>().0.iter().zip(x1.as_chunks::<2>().0);
+            let below = dx0.as_chunks_mut::<2>().0.iter_mut().zip(dx1.as_chunks_mut::<2>().0);
+            for (((&[a, b], &[c, d]), (first, second)), dy) in above.zip(below).zip(dy) {
+                // A window takes the next cell only if it is larger.
+                let (right, far) = (b > a, d > c);
+                let (upper, lower) = (if right { b } else { a }, if far { d } else { c });
+                let is_lower = lower > upper;
+                let share = |taken: bool| if taken { *dy } else { 0.0 };
+                first[0] += share(!is_lower && !right);
+                first[1] += share(!is_lower && right);
+                second[0] += share(is_lower && !far);
+                second[1] += share(is_lower && far);
             }
         }
     }
