@@ -11,6 +11,7 @@
 //!
 //! Start at [`spec::ModelSpec`], then `engine::Engine` and `engine::train`.
 
+pub mod architectures;
 pub mod artifact;
 pub mod codec;
 pub mod contribution;
@@ -24,6 +25,7 @@ pub mod features;
 pub mod layout;
 pub mod limits;
 pub mod loss;
+pub mod lowering;
 pub mod metrics;
 #[cfg(feature = "engine")]
 pub mod network;
@@ -34,3 +36,4 @@ pub mod program;
 pub mod sampling;
 pub mod spec;
 pub mod tensor;
+pub mod text;

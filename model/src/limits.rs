@@ -25,6 +25,8 @@ pub const PROGRAM_NODES_MAX: usize = 1 << 16;
 pub const PROGRAM_BYTES_MAX: usize = 1 << 26;
 /// Bytes of a program's constants as a file.
 pub const CONSTANTS_BYTES_MAX: usize = 1 << 32;
+/// Elements that are read and written to make what follows from a program's constants alone.
+pub const FOLDED_ELEMENTS_MAX: usize = 1 << 27;
 /// Dimensions of a tensor of a program.
 pub const RANK_TENSOR_MAX: usize = 16;
 /// Multiplications of one operation of a program, on the general path (minutes).

@@ -1,18 +1,21 @@
-//! ONNX files: read into a [`Program`], tensors as well.
+//! ONNX files: read into a [`Program`], tensors as well, and written from one.
 //!
 //! The reader takes opset 7 to the newest and refuses by name what it does not know: an operator, a
 //! type, an attribute. Nothing of a file is passed over in silence. It opens no file itself: tensors
-//! that lie beside the model come through [`External`]. Start at [`import`].
+//! that lie beside the model come through [`External`]. Start at [`import`] and
+//! [`export`].
 
 mod node;
 mod ops;
 mod proto;
 mod tensors;
+mod write;
 
 use prost::Message as _;
 
 use crate::program::{Constants, Port, Program, ProgramNode, Role, Value};
 use node::{NodeReader, Source, label};
+pub use write::export;
 
 /// Reads a range of a file beside the model: name, first byte, number of bytes or all that follow.
 pub type External<'a> = dyn Fn(&str, u64, Option<u64>) -> Result<Vec<u8>, String> + 'a;
@@ -119,6 +122,22 @@ pub fn import(bytes: &[u8], external: &External<'_>) -> Result<Imported, OnnxErr
         program: Program { name, inputs, nodes, outputs, states: Vec::new() },
         constants,
     })
+}
+
+/// Everything that makes a file unreadable here, node by node; nothing if [`import`] reads it.
+#[must_use]
+pub fn faults(bytes: &[u8], external: &External<'_>) -> Vec<OnnxError> {
+    let Some(first) = import(bytes, external).err() else { return Vec::new() };
+    let Ok(model) = proto::ModelProto::decode(bytes) else { return vec![first] };
+    let (Some(graph), Ok(opset)) = (model.graph, opset(&model.opset_import)) else {
+        return vec![first];
+    };
+    let mut unused = Constants::new();
+    let nodes = graph.node.iter().enumerate();
+    let all: Vec<OnnxError> = nodes
+        .filter_map(|(at, node)| read_node(node, at, opset, external, &mut unused).err())
+        .collect();
+    if all.contains(&first) { all } else { [vec![first], all].concat() }
 }
 
 /// One tensor of a file of its own, as ONNX's test data are stored.

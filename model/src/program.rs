@@ -8,7 +8,9 @@
 //! [`cuts`] says what crosses a cut, [`files`] how a program is stored.
 
 pub mod cuts;
+pub mod figures;
 pub mod files;
+mod fold;
 pub mod op;
 pub(crate) mod ops;
 pub(crate) mod value;
@@ -138,10 +140,15 @@ pub enum ProgramError {
     },
 }
 
+/// Told of each node that ran: what it read, and what it gave.
+type Seen<'a> = dyn FnMut(&ProgramNode, &[Option<&Value>], &[Value]) + 'a;
+
 /// A program whose names and order are known to be good, with its constants.
 pub struct CheckedProgram {
     program: Program,
     constants: Constants,
+    /// What follows from the constants alone.
+    folded: Constants,
     lives: cuts::Lives,
 }
 
@@ -193,8 +200,9 @@ impl Program {
         if let Some(name) = given.find(|name| !known.contains_key(name.as_str())) {
             return Err(ProgramError::Program(format!("nothing gives its output `{name}`")));
         }
-        let lives = cuts::Lives::of(&self, &constants);
-        Ok(CheckedProgram { program: self, constants, lives })
+        let folded = fold::fold(&self, &constants);
+        let lives = cuts::Lives::of(&self, [&constants, &folded]);
+        Ok(CheckedProgram { program: self, constants, folded, lives })
     }
 }
 
@@ -211,12 +219,33 @@ impl CheckedProgram {
         &self.constants
     }
 
+    /// A constant, or what follows from constants alone.
+    #[must_use]
+    pub fn constant(&self, name: &str) -> Option<&Value> {
+        self.constants.get(name).or_else(|| self.folded.get(name))
+    }
+
+    /// Whether a node need not run: what it gives follows from constants alone, and is known.
+    #[must_use]
+    pub fn is_folded(&self, node: &ProgramNode) -> bool {
+        let mut named = node.outputs.iter().filter(|name| !name.is_empty()).peekable();
+        named.peek().is_some() && named.all(|name| self.folded.contains_key(name))
+    }
+
     /// Runs all nodes on values for the inputs, in their order; gives the outputs in theirs. A sequence
     /// is at its start.
     ///
     /// # Errors
     /// [`ProgramError`] with the input or node whose type or shape does not fit.
     pub fn run(&self, inputs: Vec<Value>) -> Result<Vec<Value>, ProgramError> {
+        self.run_seen(inputs, &mut |_, _, _| ())
+    }
+
+    fn run_seen(
+        &self,
+        inputs: Vec<Value>,
+        seen: &mut Seen<'_>,
+    ) -> Result<Vec<Value>, ProgramError> {
         let ports = &self.program.inputs;
         if ports.len() != inputs.len() {
             let (got, want) = (inputs.len(), ports.len());
@@ -232,7 +261,7 @@ impl CheckedProgram {
             named.insert(&state.name, state.start()?);
         }
         let outputs: Vec<&str> = self.program.outputs.iter().map(String::as_str).collect();
-        self.run_named(0..self.n_nodes(), named, &outputs)
+        self.run_named(0..self.n_nodes(), named, &outputs, seen)
     }
 
     /// Runs the nodes of a range on what is [live](CheckedProgram::live) at its start, followed by the
@@ -260,7 +289,7 @@ impl CheckedProgram {
         }
         let outputs = self.live(range.end).into_iter();
         let outputs: Vec<&str> = outputs.chain(states.iter().map(|s| s.output.as_str())).collect();
-        self.run_named(range, named, &outputs)
+        self.run_named(range, named, &outputs, &mut |_, _, _| ())
     }
 
     fn run_named<'a>(
@@ -268,14 +297,19 @@ impl CheckedProgram {
         range: Range<usize>,
         mut made: BTreeMap<&'a str, Value>,
         outputs: &[&str],
+        seen: &mut Seen<'_>,
     ) -> Result<Vec<Value>, ProgramError> {
         let last_uses = last_uses(&self.program.nodes[range.clone()], outputs);
         for (node, over) in self.program.nodes[range].iter().zip(last_uses) {
+            if self.is_folded(node) {
+                seen(node, &[], &[]);
+                continue;
+            }
             let find = |name: &String| {
                 if name.is_empty() {
                     return None;
                 }
-                made.get(name.as_str()).or_else(|| self.constants.get(name))
+                made.get(name.as_str()).or_else(|| self.constant(name))
             };
             let values: Vec<Option<&Value>> = node.inputs.iter().map(find).collect();
             let fault = |problem: String| ProgramError::Node { node: node.name.clone(), problem };
@@ -284,6 +318,7 @@ impl CheckedProgram {
             if node.outputs.len() > outputs.len() {
                 return Err(fault(format!("it cannot give {} values", node.outputs.len())));
             }
+            seen(node, &values, &outputs);
             for (name, value) in node.outputs.iter().zip(outputs) {
                 if !name.is_empty() {
                     made.insert(name, value);
@@ -293,7 +328,7 @@ impl CheckedProgram {
                 made.remove(name);
             });
         }
-        let take = |name: &&str| made.get(name).or_else(|| self.constants.get(*name)).cloned();
+        let take = |name: &&str| made.get(name).or_else(|| self.constant(name)).cloned();
         let gone = || ProgramError::Program("an output was not made".into());
         outputs.iter().map(|name| take(name).ok_or_else(gone)).collect()
     }

@@ -24,6 +24,11 @@ pub(super) fn dtype(code: i32) -> Option<DType> {
     })
 }
 
+/// The counterpart of [`dtype`].
+pub(super) fn code(own: DType) -> i32 {
+    (1..=13).find(|&code| dtype(code) == Some(own)).unwrap_or(0)
+}
+
 /// What a type is called in ONNX, for messages.
 pub(super) fn type_name(code: i32) -> String {
     let named = match code {

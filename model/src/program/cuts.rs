@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::op::{Binary, Fold};
 use super::{CheckedProgram, Constants, Program, Role, State, TensorOp};
 
 /// When a value comes to be, when it was read last, and what it tells.
@@ -19,8 +20,10 @@ pub(super) struct Life {
     needed: usize,
     /// Whether it is a row's data, or was made of them without learned weights.
     raw: bool,
-    /// Whether it is made of constants only.
+    /// Whether it is a constant, or follows from constants alone and is known.
     constant: bool,
+    /// Whether rows' data went through a product with learned weights to make it.
+    mixed: bool,
 }
 
 /// Values that are no constants of the file, in the order in which they are made.
@@ -31,7 +34,7 @@ pub(super) struct Lives {
 }
 
 impl Lives {
-    pub(super) fn of(program: &Program, constants: &Constants) -> Self {
+    pub(super) fn of(program: &Program, constants: [&Constants; 2]) -> Self {
         let mut raw_states = vec![false; program.states.len()];
         // A state is raw if what it takes over is; that may make more states raw, never fewer.
         loop {
@@ -45,11 +48,11 @@ impl Lives {
         }
     }
 
-    fn sorted(program: &Program, constants: &Constants, lives: &BTreeMap<&str, Life>) -> Self {
+    fn sorted(program: &Program, constants: [&Constants; 2], lives: &BTreeMap<&str, Life>) -> Self {
         let ports = program.inputs.iter().map(|port| &port.name);
         let nodes = program.nodes.iter().flat_map(|node| &node.outputs);
         let named = ports.chain(nodes).filter(|name| !name.is_empty());
-        let own = named.filter(|name| !constants.contains_key(*name));
+        let own = named.filter(|name| !constants.iter().any(|known| known.contains_key(*name)));
         let order = own.filter_map(|name| Some((name.clone(), *lives.get(name.as_str())?)));
         let states = program.states.iter().map(|state| range_of(program, state)).collect();
         Self { order: order.collect(), states }
@@ -68,13 +71,13 @@ fn range_of(program: &Program, state: &State) -> Range<usize> {
 
 fn walk<'a>(
     program: &'a Program,
-    constants: &'a Constants,
+    constants: [&'a Constants; 2],
     raw_states: &[bool],
 ) -> BTreeMap<&'a str, Life> {
     let end = program.nodes.len();
     let constant = Life { constant: true, ..Life::default() };
     let mut lives: BTreeMap<&str, Life> =
-        constants.keys().map(|name| (name.as_str(), constant)).collect();
+        constants[0].keys().map(|name| (name.as_str(), constant)).collect();
     for port in &program.inputs {
         lives.insert(&port.name, Life { raw: port.role == Role::Rows, ..Life::default() });
     }
@@ -89,10 +92,13 @@ fn walk<'a>(
         }
         let read: Vec<Life> =
             node.inputs.iter().filter_map(|name| lives.get(name.as_str()).copied()).collect();
-        let constant = read.iter().all(|life| life.constant);
-        let raw = read.iter().any(|life| life.raw) && !hides(&node.op, &read);
+        let hidden = hides(&node.op, &read);
+        let raw = read.iter().any(|life| life.raw) && !hidden && !veils(&node.op, &read);
+        let told = !matches!(node.op, TensorOp::Shape { .. } | TensorOp::Size);
+        let mixed = told && read.iter().any(|life| life.mixed || (life.raw && hidden));
         for name in node.outputs.iter().filter(|name| !name.is_empty()) {
-            lives.insert(name, Life { made: at + 1, needed: at, raw, constant });
+            let constant = constants[1].contains_key(name);
+            lives.insert(name, Life { made: at + 1, needed: at, raw, constant, mixed });
         }
     }
     for name in &program.outputs {
@@ -115,6 +121,13 @@ fn hides(op: &TensorOp, read: &[Life]) -> bool {
         | TensorOp::Recurrent(_) => read.iter().take(2).any(|life| life.constant),
         _ => false,
     }
+}
+
+/// Whether a sum puts what learned weights made of the rows on top of what they did not touch: a
+/// residual connection. Neither summand can be told from the sum alone.
+fn veils(op: &TensorOp, read: &[Life]) -> bool {
+    matches!(op, TensorOp::Binary(Binary::Add) | TensorOp::Fold(Fold::Sum))
+        && read.iter().any(|life| life.mixed && !life.raw)
 }
 
 impl CheckedProgram {

@@ -119,7 +119,7 @@ fn read_constants(bytes: &[u8], program: &[u8]) -> Result<Constants, FilesError>
 }
 
 /// Little-endian bytes of all elements.
-fn bytes_of(value: &Value) -> Vec<u8> {
+pub(crate) fn bytes_of(value: &Value) -> Vec<u8> {
     each!(value.data(), items => {
         let mut bytes = Vec::with_capacity(std::mem::size_of_val(items.as_slice()));
         items.iter().for_each(|item| item.put(&mut bytes));
