@@ -23,6 +23,7 @@ pub(crate) mod plot;
 mod progress;
 pub(crate) mod round;
 mod server;
+pub(crate) mod split;
 
 use figure::Report;
 pub(crate) use progress::Progress;

@@ -21,7 +21,7 @@ pub(crate) mod operator;
 #[cfg(feature = "partition")]
 pub(crate) mod partition;
 #[cfg(feature = "client")]
-mod plan;
+pub(crate) mod plan;
 #[cfg(feature = "client")]
 mod privacy;
 mod public;
