@@ -419,3 +419,6 @@ fn value(tensor: Tensor) -> Result<Value, ProgramError> {
     let fault = |e: crate::program::OpError| ProgramError::Program(e.to_string());
     Value::new(shape, Data::F32(tensor.into_data())).map_err(fault)
 }
+
+#[cfg(test)]
+mod tests;
