@@ -24,6 +24,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod lanes;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,11 +40,13 @@ use crate::program::files::{self, FilesError};
 use crate::program::{CheckedProgram, DType, Data, ProgramError, Value};
 use crate::spec::{CheckedSpec, SpecError};
 use crate::tensor::{Boundary, ShapeError, Tensor};
+use lanes::Plans;
 
 /// See the module. Shared between threads by reference.
 pub struct Network {
     kind: Kind,
     cuts: Vec<Cut>,
+    plans: Plans,
 }
 
 enum Kind {
@@ -218,14 +222,15 @@ impl Network {
         let engine = Engine::load(spec, params)?;
         let all = (0..=spec.n_nodes()).filter_map(|at| cut::Cut::at(spec, at));
         let cuts = all.map(|cut| of_layers(spec, &cut)).collect();
-        Ok(Self { kind: Kind::Layers(Box::new(engine)), cuts })
+        Ok(Self { kind: Kind::Layers(Box::new(engine)), cuts, plans: Plans::default() })
     }
 
     /// An imported program.
     #[must_use]
     pub fn program(program: CheckedProgram) -> Self {
         let cuts = (0..=program.n_nodes()).map(|at| of_program(&program, at)).collect();
-        Self { kind: Kind::Program(Box::new(Prepared::new(program))), cuts }
+        let kind = Kind::Program(Box::new(Prepared::new(program)));
+        Self { kind, cuts, plans: Plans::default() }
     }
 
     /// Reads the two files of a form: what it is, and its values.

@@ -11,6 +11,7 @@ pub mod cuts;
 pub mod figures;
 pub mod files;
 mod fold;
+pub(crate) mod lanes;
 pub mod op;
 pub(crate) mod ops;
 pub(crate) mod value;

@@ -7,10 +7,15 @@ use std::sync::Arc;
 
 use koinon_model::codec::{Activation, Codec};
 use koinon_model::crossing::Crossing;
-use koinon_proto::{Digest, Millis, limits, wire};
+use koinon_model::program::DType;
+use koinon_proto::{Digest, limits, wire};
 
-use crate::batcher::Key;
+use crate::batcher::{Key, Micros, Nodes};
 use crate::models::{Models, Served};
+use crate::scheduler::Step;
+
+/// What a request costs the queue beside its tensors.
+const OVERHEAD_BYTES: usize = 1024;
 
 /// A request that may wait for its batch.
 pub struct Admitted {
@@ -22,20 +27,25 @@ pub struct Admitted {
     pub served: Arc<Served>,
     /// The tensors.
     pub crossing: Crossing,
-    /// Bytes that it came as.
+    /// Bytes that it holds while it waits.
     pub bytes: usize,
     /// When its answer is of no more use.
-    pub expires: Option<Millis>,
+    pub expires: Option<Micros>,
+    /// Which step of a sequence it is, where the range remembers something.
+    pub step: Option<Step>,
+    /// How its answer shall be written.
+    pub codec: Codec,
 }
 
 /// Judges one activation.
 ///
 /// # Errors
-/// A rejection: `too_large`, `unknown_version`, `illegal_range`, `raw_input`, `wrong_shape`, `too_many_rows`.
+/// A rejection: `too_large`, `unknown_version`, `illegal_range`, `raw_input`, `wrong_shape`, `too_many_rows`,
+/// `unknown_codec`.
 pub fn admit(
     models: &Models,
     rows_max: usize,
-    now: Millis,
+    now: Micros,
     activation: wire::Activation,
 ) -> Result<Admitted, wire::Rejection> {
     let bytes = activation.boundary.len();
@@ -83,23 +93,44 @@ pub fn admit(
         let what = format!("{rows} rows, 1 to {rows_max} are taken at once");
         return Err(rejection("too_many_rows", what));
     }
-    let expires = (activation.deadline_ms > 0).then(|| now + Millis::from(activation.deadline_ms));
+    let codec = codec(activation.answer_codec)?;
+    let remembers = !served.network.start(from as usize..to as usize).is_empty();
+    let step = Step { sequence: activation.sequence, step: activation.step, last: activation.last };
+    let deadline = Micros::from(activation.deadline_ms) * 1000;
     Ok(Admitted {
         request: activation.request,
-        key: Key { version: version.0, from, to },
+        key: Key { range: Nodes { version: version.0, from, to }, like: like(&crossing) },
         served,
+        bytes: held(&crossing),
         crossing,
-        bytes,
-        expires,
+        expires: (deadline > 0).then(|| now.saturating_add(deadline)),
+        step: (remembers && step.sequence > 0).then_some(step),
+        codec,
     })
 }
 
-/// The answer of one request on the wire, uncompressed: answers are small and exact.
+fn codec(code: u32) -> Result<Codec, wire::Rejection> {
+    let Some(code) = code.checked_sub(1) else { return Ok(Codec::F32) };
+    let codec = Codec::ALL.into_iter().find(|codec| u32::from(codec.code()) == code);
+    codec.ok_or_else(|| rejection("unknown_codec", format!("no codec has the number {code}")))
+}
+
+fn like(crossing: &Crossing) -> Vec<(DType, Vec<usize>)> {
+    let values = crossing.values().iter();
+    values.map(|v| (v.dtype(), v.shape().get(1..).unwrap_or_default().to_vec())).collect()
+}
+
+fn held(crossing: &Crossing) -> usize {
+    let values = crossing.values().iter();
+    values.map(|value| value.len() * value.dtype().bytes()).sum::<usize>() + OVERHEAD_BYTES
+}
+
+/// The answer of one request on the wire.
 ///
 /// # Errors
-/// A rejection `not_finite` when the model's answer is no number.
-pub fn answer(crossing: &Crossing) -> Result<Vec<u8>, wire::Rejection> {
-    Activation::encode(crossing, Codec::F32)
+/// A rejection `not_finite` when the model's answer is no number, or none that the codec holds.
+pub fn answer(crossing: &Crossing, codec: Codec) -> Result<Vec<u8>, wire::Rejection> {
+    Activation::encode(crossing, codec)
         .map(Activation::into_bytes)
         .map_err(|e| rejection("not_finite", e.to_string()))
 }
@@ -132,7 +163,7 @@ mod tests {
     fn models() -> (Models, Digest) {
         let spec = spec();
         let params = Params::init(&spec, 1).to_safetensors(spec.layout()).unwrap();
-        let models = Models::default();
+        let models = Models::new(u64::MAX);
         let version = models.add(Form::Layers, spec.canonical(), &params).unwrap();
         (models, version)
     }
@@ -159,7 +190,7 @@ mod tests {
         let admitted = admit(&models, 64, 0, activation(version, 1, 3, 2)).ok().unwrap();
         let network = &admitted.served.network;
         let out = network.forward(3, &admitted.crossing, &mut network.start(1..3)).unwrap();
-        assert!(answer(&out).is_ok());
+        assert!(answer(&out, admitted.codec).is_ok());
     }
 
     #[test]
@@ -183,6 +214,12 @@ mod tests {
             code(wire::Activation { boundary: vec![0; 7], ..good.clone() }).unwrap(),
             "wrong_shape"
         );
+        let exact = activation(version, 1, 3, 2);
+        assert!(
+            admit(&models, 64, 0, wire::Activation { answer_codec: 4, ..exact.clone() }).is_ok()
+        );
+        let odd = wire::Activation { answer_codec: 77, ..exact };
+        assert_eq!(code(odd).unwrap(), "unknown_codec");
         let huge = vec![0; limits::BOUNDARY_BYTES_MAX + 1];
         assert_eq!(code(wire::Activation { boundary: huge, ..good }).unwrap(), "too_large");
     }

@@ -1,18 +1,36 @@
 //! Which requests run together: a queue without I/O that fills batches fairly.
 //!
-//! Requests of the same version and range, with boundaries of the same shapes, can share one call of the engine. A batch
-//! takes turns between the sites that wait, so that a site with a thousand requests delays another's single one by at most
-//! one batch. A batch leaves when it is full, or when its oldest request has waited [`Limits::wait_ms`]. Time is an argument;
-//! the rows themselves are the caller's and are only moved. Start at [`Batcher`].
+//! Requests of the same version and range, with boundaries of the same sides behind the first axis, can share one call of the
+//! engine. Each site pays for what it ran: of those that wait, the one that had least comes first (start-time fair queueing,
+//! Goyal et al. 1996), so a site with a thousand requests delays another's single one by no more than the batch that runs.
+//! Two steps of one sequence never run together, and never out of order. There is no fixed wait: what is there when a thread is
+//! free runs. Time is an argument; the tensors are the caller's and are only moved. Start at [`Batcher`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
 
-use koinon_proto::Millis;
+use koinon_model::program::DType;
+
+/// Microseconds since the server started.
+pub type Micros = u64;
+
+/// A site, by its certificate.
+pub type Site = Arc<str>;
 
 /// What makes requests alike enough to run together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    /// Digest of the parameters' file.
+    /// The range of nodes.
+    pub range: Nodes,
+    /// For each tensor its type, and its sides behind the first axis.
+    pub like: Vec<(DType, Vec<usize>)>,
+}
+
+/// A range of nodes of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Nodes {
+    /// Digest of the file of values.
     pub version: [u8; 32],
     /// First node to run.
     pub from: u32,
@@ -20,29 +38,44 @@ pub struct Key {
     pub to: u32,
 }
 
+/// A sequence of a site in a range of nodes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SequenceId {
+    /// Whose it is.
+    pub site: Site,
+    /// Where.
+    pub range: Nodes,
+    /// The site's number for it.
+    pub number: u64,
+}
+
 /// Bounds of the queue and of one batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Rows in one batch, at least 1. A larger single request runs alone.
     pub batch_rows: usize,
-    /// How long the first request of a batch may wait for company.
-    pub wait_ms: Millis,
-    /// Bytes of boundaries that wait, of all sites together.
+    /// Bytes that wait, of all sites together.
     pub queue_bytes: usize,
-    /// Bytes of boundaries of one site that wait.
+    /// Bytes of one site that wait.
     pub site_bytes: usize,
 }
 
 /// One request in the queue.
 pub struct Item<T> {
     /// Whose it is.
-    pub site: String,
+    pub site: Site,
     /// Rows in its boundary.
     pub rows: usize,
     /// Bytes it holds while it waits.
     pub bytes: usize,
+    /// What it is expected to cost, in microseconds of one thread.
+    pub cost: Micros,
+    /// When it came.
+    pub since: Micros,
     /// When its answer is of no more use; `None` = never.
-    pub expires: Option<Millis>,
+    pub expires: Option<Micros>,
+    /// The sequence that it is a step of.
+    pub sequence: Option<SequenceId>,
     /// The boundary, and where the answer goes.
     pub payload: T,
 }
@@ -56,101 +89,151 @@ pub enum Full {
     Queue,
 }
 
-struct Lane<T> {
-    /// Waiting requests of each site, oldest first.
-    sites: BTreeMap<String, VecDeque<Item<T>>>,
-    /// Whose turn it is.
-    turns: VecDeque<String>,
-    /// When the oldest request that may still be waiting came in.
-    since: Millis,
+/// What came out of the queue together.
+pub struct Batch<T> {
+    /// What they share.
+    pub key: Key,
+    /// To run, no more rows than a batch may have.
+    pub items: Vec<Item<T>>,
+    /// Too late to run; the caller says so.
+    pub late: Vec<Item<T>>,
+}
+
+struct Entry<T> {
+    number: u64,
+    item: Item<T>,
+}
+
+struct Queue<T> {
+    waiting: BTreeMap<Key, VecDeque<Entry<T>>>,
+    bytes: usize,
+    cost: Micros,
+    /// How much the site ran; the least comes first.
+    turn: Micros,
 }
 
 /// The queue.
 pub struct Batcher<T> {
     limits: Limits,
-    lanes: BTreeMap<Key, Lane<T>>,
+    sites: BTreeMap<Site, Queue<T>>,
+    /// Sequences with a step that waits or runs, and their later steps.
+    open: BTreeMap<SequenceId, VecDeque<(Key, Entry<T>)>>,
     bytes: usize,
-    site_bytes: BTreeMap<String, usize>,
+    arrivals: u64,
+    /// The turn of whoever came last: who was idle does not save up.
+    clock: Micros,
 }
 
 impl<T> Batcher<T> {
     /// An empty queue.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, lanes: BTreeMap::new(), bytes: 0, site_bytes: BTreeMap::new() }
+        let (sites, open) = (BTreeMap::new(), BTreeMap::new());
+        Self { limits, sites, open, bytes: 0, arrivals: 0, clock: 0 }
     }
 
     /// Puts a request into the queue.
     ///
     /// # Errors
-    /// [`Full`], with the request, which was not taken.
-    pub fn push(&mut self, now: Millis, key: Key, item: Item<T>) -> Result<(), (Full, Item<T>)> {
-        let own = self.site_bytes.get(&item.site).copied().unwrap_or(0);
-        if own + item.bytes > self.limits.site_bytes {
-            return Err((Full::Site, item));
+    /// [`Full`], with the payload, which was not taken.
+    pub fn push(&mut self, key: Key, item: Item<T>) -> Result<(), (Full, T)> {
+        let own = self.sites.get(&item.site).map_or(0, |queue| queue.bytes);
+        if own.saturating_add(item.bytes) > self.limits.site_bytes {
+            return Err((Full::Site, item.payload));
         }
-        if self.bytes + item.bytes > self.limits.queue_bytes {
-            return Err((Full::Queue, item));
+        if self.bytes.saturating_add(item.bytes) > self.limits.queue_bytes {
+            return Err((Full::Queue, item.payload));
         }
         self.bytes += item.bytes;
-        *self.site_bytes.entry(item.site.clone()).or_insert(0) += item.bytes;
-        let lane = self.lanes.entry(key).or_insert_with(|| Lane {
-            sites: BTreeMap::new(),
-            turns: VecDeque::new(),
-            since: now,
-        });
-        let queue = lane.sites.entry(item.site.clone()).or_default();
-        if queue.is_empty() {
-            lane.turns.push_back(item.site.clone());
+        self.arrivals += 1;
+        let queue = self.sites.entry(item.site.clone()).or_insert_with(Queue::new);
+        queue.bytes += item.bytes;
+        queue.cost = queue.cost.saturating_add(item.cost);
+        let entry = Entry { number: self.arrivals, item };
+        if let Some(id) = &entry.item.sequence {
+            if let Some(behind) = self.open.get_mut(id) {
+                behind.push_back((key, entry));
+                return Ok(());
+            }
+            self.open.insert(id.clone(), VecDeque::new());
         }
-        queue.push_back(item);
+        self.ready(key, entry);
         Ok(())
     }
 
-    /// When the next batch is due even if nothing more comes; `None` when nothing waits.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Millis> {
-        self.lanes.values().map(|l| l.since + self.limits.wait_ms).min()
+    /// The next batch: of the site that had least, its oldest request, and what can run with it. Requests that are late come
+    /// out beside it; those that are `gone` (nobody waits for them) are dropped.
+    pub fn take(&mut self, now: Micros, gone: impl Fn(&T) -> bool) -> Option<Batch<T>> {
+        let key = self.first()?;
+        let mut batch = Batch { key, items: Vec::new(), late: Vec::new() };
+        let mut room = self.limits.batch_rows;
+        let with = |(site, queue): (&Site, &Queue<T>)| {
+            let first = queue.waiting.get(&batch.key)?.front()?;
+            Some(Reverse((queue.turn, first.number, site.clone())))
+        };
+        let mut turns: BinaryHeap<_> = self.sites.iter().filter_map(with).collect();
+        while let Some(Reverse((turn, _, site))) = turns.pop() {
+            let Some(queue) = self.sites.get_mut(&site) else { continue };
+            let Some(line) = queue.waiting.get_mut(&batch.key) else { continue };
+            let Some(first) = line.front() else { continue };
+            let over = gone(&first.item.payload);
+            let late = first.item.expires.is_some_and(|at| at <= now);
+            if !over && !late && first.item.rows > room && !batch.items.is_empty() {
+                continue; // another's smaller one may still fit
+            }
+            let Some(Entry { item, .. }) = line.pop_front() else { continue };
+            if over || late {
+                // Nothing was run, so nothing is paid.
+            } else {
+                self.clock = self.clock.max(turn);
+                queue.turn = turn.saturating_add(item.cost.max(1));
+            }
+            if let Some(next) = line.front() {
+                turns.push(Reverse((queue.turn, next.number, site)));
+            } else {
+                queue.waiting.remove(&batch.key);
+            }
+            self.release(&item);
+            if over || late {
+                item.sequence.iter().for_each(|id| self.finished(id));
+                batch.late.extend((!over).then_some(item));
+            } else {
+                room = room.saturating_sub(item.rows);
+                batch.items.push(item);
+            }
+        }
+        let clock = self.clock;
+        self.sites.retain(|_, queue| queue.bytes > 0 || queue.cost > 0 || queue.turn > clock);
+        Some(batch)
     }
 
-    /// The next batch that is full or due, or `None`. Expired requests come out in it too: the caller answers them.
-    pub fn take(&mut self, now: Millis) -> Option<(Key, Vec<Item<T>>)> {
-        let due = |lane: &Lane<T>| lane.since + self.limits.wait_ms <= now;
-        let full = |lane: &Lane<T>| rows(lane) >= self.limits.batch_rows;
-        // The lane that waits longest first: no version or cut starves another.
-        let key = self
-            .lanes
-            .iter()
-            .filter(|(_, lane)| due(lane) || full(lane))
-            .min_by_key(|(_, lane)| lane.since)
-            .map(|(key, _)| key.clone())?;
-        let lane = self.lanes.get_mut(&key)?;
-        let mut batch: Vec<Item<T>> = Vec::new();
-        let mut room = self.limits.batch_rows;
-        while let Some(site) = lane.turns.pop_front() {
-            let Some(queue) = lane.sites.get_mut(&site) else { continue };
-            let fits = queue.front().is_some_and(|i| i.rows <= room || batch.is_empty());
-            if !fits {
-                lane.turns.push_front(site);
-                break;
-            }
-            let Some(item) = queue.pop_front() else { continue };
-            room = room.saturating_sub(item.rows);
-            batch.push(item);
-            if queue.is_empty() {
-                lane.sites.remove(&site);
-            } else {
-                lane.turns.push_back(site);
+    /// A sequence's step was answered, or will not be: its next one may run.
+    pub fn finished(&mut self, id: &SequenceId) {
+        let Some(behind) = self.open.get_mut(id) else { return };
+        match behind.pop_front() {
+            Some((key, entry)) => self.ready(key, entry),
+            None => {
+                self.open.remove(id);
             }
         }
-        lane.since = now;
-        if lane.sites.is_empty() {
-            self.lanes.remove(&key);
-        }
-        for item in &batch {
-            self.release(&item.site, item.bytes);
-        }
-        Some((key, batch))
+    }
+
+    /// How long a request of a site would wait if one thread ran: what each other site may run before it, no more than the
+    /// site has itself.
+    #[must_use]
+    pub fn ahead(&self, site: &str, cost: Micros) -> Micros {
+        let own = self.sites.get(site).map_or(0, |queue| queue.cost).saturating_add(cost);
+        let before = self.sites.values().map(|queue| queue.cost.min(own));
+        before.fold(0, Micros::saturating_add)
+    }
+
+    /// The next batch's key, how many sites have a request for it, and how many have any.
+    #[must_use]
+    pub fn next(&self) -> Option<(Key, usize, usize)> {
+        let key = self.first()?;
+        let with = self.sites.values().filter(|queue| queue.waiting.contains_key(&key)).count();
+        let any = self.sites.values().filter(|queue| !queue.waiting.is_empty()).count();
+        Some((key, with, any))
     }
 
     /// Bytes that wait.
@@ -159,117 +242,71 @@ impl<T> Batcher<T> {
         self.bytes
     }
 
-    fn release(&mut self, site: &str, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
-        if let Some(own) = self.site_bytes.get_mut(site) {
-            *own = own.saturating_sub(bytes);
-            if *own == 0 {
-                self.site_bytes.remove(site);
-            }
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sites.values().all(|queue| queue.waiting.is_empty())
+            && self.open.values().all(VecDeque::is_empty)
+    }
+
+    fn first(&self) -> Option<Key> {
+        let oldest = |queue: &Queue<T>| {
+            let fronts = queue.waiting.iter().filter_map(|(key, line)| Some((line.front()?, key)));
+            fronts.map(|(first, key)| (first.number, key)).min().map(|(n, key)| (n, key.clone()))
+        };
+        let all = self.sites.values();
+        let turns = all.filter_map(|queue| oldest(queue).map(|(n, key)| (queue.turn, n, key)));
+        turns.min().map(|(_, _, key)| key)
+    }
+
+    fn ready(&mut self, key: Key, entry: Entry<T>) {
+        let clock = self.clock;
+        let queue = self.sites.entry(entry.item.site.clone()).or_insert_with(Queue::new);
+        if queue.waiting.is_empty() {
+            queue.turn = queue.turn.max(clock);
         }
+        queue.waiting.entry(key).or_default().push_back(entry);
+    }
+
+    fn release(&mut self, item: &Item<T>) {
+        self.bytes -= item.bytes;
+        if let Some(queue) = self.sites.get_mut(&item.site) {
+            queue.bytes -= item.bytes;
+            queue.cost = queue.cost.saturating_sub(item.cost);
+        }
+    }
+
+    /// Drops what nobody waits for any more.
+    pub fn forget(&mut self, gone: impl Fn(&T) -> bool) {
+        let mut dropped: Vec<Item<T>> = Vec::new();
+        for queue in self.sites.values_mut() {
+            for line in queue.waiting.values_mut() {
+                let (over, stay) =
+                    std::mem::take(line).into_iter().partition(|e| gone(&e.item.payload));
+                *line = stay;
+                let over: VecDeque<Entry<T>> = over;
+                dropped.extend(over.into_iter().map(|entry| entry.item));
+            }
+            queue.waiting.retain(|_, line| !line.is_empty());
+        }
+        let mut later: Vec<Item<T>> = Vec::new();
+        for behind in self.open.values_mut() {
+            let (over, stay): (VecDeque<_>, _) =
+                std::mem::take(behind).into_iter().partition(|(_, e)| gone(&e.item.payload));
+            *behind = stay;
+            later.extend(over.into_iter().map(|(_, entry)| entry.item));
+        }
+        dropped.iter().chain(&later).for_each(|item| self.release(item));
+        let ended: BTreeSet<_> = dropped.into_iter().filter_map(|item| item.sequence).collect();
+        ended.iter().for_each(|id| self.finished(id));
     }
 }
 
-fn rows<T>(lane: &Lane<T>) -> usize {
-    lane.sites.values().flatten().map(|i| i.rows).sum()
+impl<T> Queue<T> {
+    fn new() -> Self {
+        Self { waiting: BTreeMap::new(), bytes: 0, cost: 0, turn: 0 }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const LIMITS: Limits = Limits { batch_rows: 4, wait_ms: 10, queue_bytes: 100, site_bytes: 60 };
-
-    fn key(from: u32) -> Key {
-        Key { version: [1; 32], from, to: 9 }
-    }
-
-    fn item(site: &str, rows: usize, payload: u32) -> Item<u32> {
-        Item { site: site.into(), rows, bytes: 10, expires: None, payload }
-    }
-
-    #[test]
-    fn a_batch_leaves_when_full_or_due() {
-        let mut b = Batcher::new(LIMITS);
-        assert!(b.push(0, key(1), item("a", 1, 1)).is_ok());
-        assert!(b.take(9).is_none());
-        assert_eq!(b.next_deadline(), Some(10));
-        assert_eq!(b.take(10).unwrap().1.len(), 1);
-        for n in 0..4 {
-            assert!(b.push(20, key(1), item("a", 1, n)).is_ok());
-        }
-        assert_eq!(b.take(20).unwrap().1.len(), 4);
-        assert_eq!(b.next_deadline(), None);
-        assert_eq!(b.bytes(), 0);
-    }
-
-    #[test]
-    fn a_busy_site_delays_another_by_one_batch_at_most() {
-        let mut b = Batcher::new(LIMITS);
-        for n in 0..6 {
-            assert!(b.push(0, key(1), item("busy", 1, n)).is_ok());
-        }
-        assert!(b.push(0, key(1), item("small", 1, 99)).is_ok());
-        let (_, batch) = b.take(0).unwrap();
-        assert!(batch.iter().any(|i| i.site == "small"));
-        assert_eq!(
-            batch.iter().filter(|i| i.site == "busy").map(|i| i.payload).collect::<Vec<_>>(),
-            [0, 1, 2]
-        );
-    }
-
-    #[test]
-    fn cuts_and_versions_never_mix_and_none_starves() {
-        let mut b = Batcher::new(LIMITS);
-        assert!(b.push(0, key(1), item("a", 1, 1)).is_ok());
-        assert!(b.push(1, key(2), item("a", 1, 2)).is_ok());
-        assert_eq!(b.take(50).unwrap().0, key(1));
-        assert_eq!(b.take(50).unwrap().0, key(2));
-    }
-
-    #[test]
-    fn a_full_queue_says_whose_fault_it_is() {
-        let mut b = Batcher::new(LIMITS);
-        for n in 0..6 {
-            assert!(b.push(0, key(1), item("a", 1, n)).is_ok());
-        }
-        assert_eq!(b.push(0, key(1), item("a", 1, 7)).err().unwrap().0, Full::Site);
-        for n in 0..4 {
-            assert!(b.push(0, key(1), item("b", 1, n)).is_ok());
-        }
-        assert_eq!(b.push(0, key(1), item("c", 1, 7)).err().unwrap().0, Full::Queue);
-        assert_eq!(b.bytes(), 100);
-        assert!(b.take(0).is_some(), "a full batch makes room");
-        assert!(b.push(0, key(1), item("c", 1, 7)).is_ok());
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_is_lost_doubled_or_out_of_its_sites_order(
-            pushes in prop::collection::vec((0u32..3, 0u32..4, 1usize..6), 0..60)
-        ) {
-            let mut b = Batcher::new(Limits { queue_bytes: 10_000, site_bytes: 10_000, ..LIMITS });
-            for (n, (lane, site, rows)) in pushes.iter().enumerate() {
-                let n = u32::try_from(n).unwrap();
-                prop_assert!(b.push(u64::from(n), key(*lane), item(&site.to_string(), *rows, n)).is_ok());
-            }
-            let mut seen = Vec::new();
-            let mut last: BTreeMap<(Key, String), u32> = BTreeMap::new();
-            while let Some((k, batch)) = b.take(10_000 + seen.len() as u64 * 100) {
-                prop_assert!(!batch.is_empty());
-                let rows: usize = batch.iter().map(|i| i.rows).sum();
-                prop_assert!(rows <= LIMITS.batch_rows || batch.len() == 1);
-                for i in batch {
-                    if let Some(before) = last.insert((k.clone(), i.site), i.payload) {
-                        prop_assert!(before < i.payload);
-                    }
-                    seen.push(i.payload);
-                }
-            }
-            seen.sort_unstable();
-            prop_assert_eq!(seen, (0..u32::try_from(pushes.len()).unwrap()).collect::<Vec<_>>());
-            prop_assert_eq!(b.bytes(), 0);
-        }
-    }
-}
+mod tests;

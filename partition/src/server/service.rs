@@ -1,46 +1,100 @@
-//! The tonic service: streams in, judged requests out to the compute thread.
+//! The tonic service: streams in, judged requests out to the threads that compute.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use koinon_proto::wire::inference_server::Inference;
-use koinon_proto::wire::{self, inference_reply};
-use koinon_proto::{Digest, PROTOCOL, VersionRange, limits, negotiate};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use koinon_proto::{Digest, PROTOCOL, VersionRange, negotiate, wire};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::compute::{Compute, Replies};
-use crate::admission;
+use super::compute::Compute;
+use super::replies::{self, Answers, Replies, Ticket};
+use crate::admission::{self, rejection};
+use crate::batcher::Site;
+use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::models::Models;
 
 /// A stream that sends nothing for so long, or does not finish a message, is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
+#[derive(Clone)]
 pub(super) struct Service {
-    models: Arc<Models>,
-    compute: Compute,
-    request_rows: usize,
+    pub(super) models: Arc<Models>,
+    pub(super) compute: Compute,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) open: Arc<Open>,
+    /// Becomes true when the server ends.
+    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) request_rows: usize,
 }
 
-impl Service {
-    pub(super) fn new(models: Arc<Models>, compute: Compute, request_rows: usize) -> Service {
-        Service { models, compute, request_rows }
+/// How many streams each site has open, within limits.
+pub(super) struct Open {
+    sites_max: usize,
+    streams_max: usize,
+    sites: Mutex<BTreeMap<Site, usize>>,
+}
+
+/// One open stream; closed when dropped.
+struct Seat {
+    open: Arc<Open>,
+    site: Site,
+}
+
+impl Open {
+    pub(super) fn new(config: &Config) -> Self {
+        let (sites_max, streams_max) = (config.sites, config.site_streams);
+        Self { sites_max, streams_max, sites: Mutex::default() }
+    }
+
+    /// Sites with a stream, and streams.
+    pub(super) fn count(&self) -> [u64; 2] {
+        let sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        [sites.len() as u64, sites.values().sum::<usize>() as u64]
+    }
+
+    fn enter(self: &Arc<Self>, site: &Site) -> Result<Seat, Status> {
+        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |what: String| Err(Status::resource_exhausted(what));
+        let (now, own) = (sites.len(), sites.get(site).copied().unwrap_or(0));
+        if own == 0 && now >= self.sites_max {
+            return full(format!("{now} sites are served already; ask another server"));
+        }
+        if own >= self.streams_max {
+            return full(format!("this site has {own} streams open; use one of them"));
+        }
+        sites.insert(site.clone(), own + 1);
+        Ok(Seat { open: Arc::clone(self), site: site.clone() })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut sites = self.open.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        match sites.get_mut(&self.site) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => {
+                sites.remove(&self.site);
+            }
+        }
     }
 }
 
 /// Who calls, by the certificate: the unit of fairness. TLS has checked it against the consortium's CA.
-fn site_of<T>(request: &Request<T>) -> Result<String, Status> {
+fn site_of<T>(request: &Request<T>) -> Result<Site, Status> {
     let certificates = request.peer_certs();
     let leaf = certificates.as_ref().and_then(|c| c.first());
     let leaf =
         leaf.ok_or_else(|| Status::unauthenticated("a client certificate is needed; join first"))?;
-    Ok(Digest::of(leaf).short())
+    Ok(Digest::of(leaf).short().into())
 }
 
 #[tonic::async_trait]
 impl Inference for Service {
-    type InferStream = ReceiverStream<Result<wire::InferenceReply, Status>>;
+    type InferStream = Answers;
 
     async fn negotiate(
         &self,
@@ -74,66 +128,101 @@ impl Inference for Service {
         request: Request<Streaming<wire::Activation>>,
     ) -> Result<Response<Self::InferStream>, Status> {
         let site = site_of(&request)?;
-        let (replies, answers) = mpsc::channel(limits::ACTIVATIONS_IN_FLIGHT_MAX);
-        let stream = Stream {
-            site,
-            models: Arc::clone(&self.models),
-            compute: self.compute.clone(),
-            request_rows: self.request_rows,
-            replies,
-        };
-        tokio::spawn(stream.read(request.into_inner()));
-        Ok(Response::new(ReceiverStream::new(answers)))
+        let seat = self.open.enter(&site)?;
+        let (replies, answers) = replies::line();
+        let stream = Stream { service: self.clone(), site, replies };
+        tokio::spawn(async move {
+            stream.read(request.into_inner()).await;
+            drop(seat);
+        });
+        Ok(Response::new(answers))
     }
 }
 
 struct Stream {
-    site: String,
-    models: Arc<Models>,
-    compute: Compute,
-    request_rows: usize,
+    service: Service,
+    site: Site,
     replies: Replies,
 }
 
 impl Stream {
+    /// Reads until the site ends, or the server does.
     async fn read(self, mut incoming: Streaming<wire::Activation>) {
+        let mut stopping = self.service.stopping.clone();
         loop {
-            match tokio::time::timeout(IDLE, incoming.message()).await {
-                Ok(Ok(Some(activation))) => {
-                    let request = activation.request;
-                    if let Err(rejection) = self.judge(activation) {
-                        let result = Some(inference_reply::Result::Rejection(rejection));
-                        // Waits for this stream's own reader only.
-                        if self
-                            .replies
-                            .send(Ok(wire::InferenceReply {
-                                request,
-                                result,
-                                ..wire::InferenceReply::default()
-                            }))
-                            .await
-                            .is_err()
-                        {
-                            break;
-                        }
-                    }
+            let next = async {
+                let ticket = self.replies.ticket().await?;
+                Some((ticket, tokio::time::timeout(IDLE, incoming.message()).await))
+            };
+            let ends = async {
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+            };
+            let next = tokio::select! {
+                next = next => Some(next),
+                () = self.replies.closed() => Some(None),
+                () = ends => None,
+            };
+            let Some(next) = next else { return self.drain(incoming).await };
+            match next {
+                Some((ticket, Ok(Ok(Some(activation))))) => self.take_in(activation, ticket),
+                // No more requests; what waits is still answered.
+                Some((ticket, Ok(Ok(None)))) => {
+                    drop(ticket);
+                    return self.replies.all_taken(0).await;
                 }
-                Ok(Ok(None)) => return, // no more requests; what waits is still answered
-                Ok(Err(_)) => break,
-                Err(_) => {
-                    let idle = Status::deadline_exceeded(
-                        "nothing came for 60 s; open a new stream when needed",
-                    );
-                    let _ = self.replies.try_send(Err(idle));
+                Some((_, Err(_))) => {
+                    let idle = "nothing came for 60 s; open a new stream when needed";
+                    self.replies.end(Status::deadline_exceeded(idle));
                     break;
                 }
+                Some((_, Ok(Err(_)))) | None => break,
+            }
+        }
+        drop(incoming);
+        if self.replies.is_closed() {
+            self.service.compute.forget_closed();
+        }
+    }
+
+    /// The server ends: refuses what still comes until everything before it was answered.
+    async fn drain(&self, mut incoming: Streaming<wire::Activation>) {
+        loop {
+            let next = async {
+                let ticket = self.replies.ticket().await?;
+                Some((ticket, incoming.message().await.ok()??))
+            };
+            tokio::select! {
+                biased;
+                next = next => match next {
+                    Some((ticket, activation)) => self.take_in(activation, ticket),
+                    None => return self.replies.all_taken(0).await,
+                },
+                // Reading holds one.
+                () = self.replies.all_taken(1) => return,
             }
         }
     }
 
-    fn judge(&self, activation: wire::Activation) -> Result<(), wire::Rejection> {
-        let now = self.compute.now();
-        let admitted = admission::admit(&self.models, self.request_rows, now, activation)?;
-        self.compute.submit(&self.site, admitted, &self.replies)
+    fn take_in(&self, activation: wire::Activation, ticket: Ticket) {
+        let request = activation.request;
+        let service = &self.service;
+        service.metrics.came(activation.boundary.len());
+        let now = service.compute.now();
+        let admitted = if *service.stopping.borrow() {
+            let detail = "the server ends; ask another or answer locally";
+            Err(rejection("stopping", detail.into()))
+        } else {
+            admission::admit(&service.models, service.request_rows, now, activation)
+        };
+        let refused = match admitted {
+            Ok(admitted) => {
+                service.compute.submit(&self.site, admitted, &self.replies, ticket).err()
+            }
+            Err(rejection) => Some((rejection, ticket)),
+        };
+        if let Some((rejection, ticket)) = refused {
+            service.metrics.ended(&rejection.code);
+            self.replies.send(request, Err(rejection), [0, 0], ticket);
+        }
     }
 }
