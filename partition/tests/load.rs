@@ -325,7 +325,7 @@ fn a_server_that_is_asked_to_end_answers_what_waits() {
     let server = world.serve(Config { threads: 1, ..world.config() }, 0);
     let site = world.site(1);
     let sites = tokio::runtime::Runtime::new().unwrap();
-    let reading = sites.block_on(async {
+    let (sender, mut replies, first) = sites.block_on(async {
         let (sender, mut replies) = site.connect(server.port).await.unwrap();
         let many = vec![0.5; 16 * 100];
         for n in 0..40 {
@@ -333,17 +333,18 @@ fn a_server_that_is_asked_to_end_answers_what_waits() {
         }
         let first = replies.message().await.unwrap().unwrap();
         assert_eq!(outcome(&first), "answered");
-        tokio::spawn(async move {
-            let mut outcomes = vec![outcome(&first)];
-            let orderly = loop {
-                match replies.message().await {
-                    Ok(Some(reply)) => outcomes.push(outcome(&reply)),
-                    ended => break ended.is_ok(),
-                }
-            };
-            drop(sender);
-            (outcomes, orderly)
-        })
+        (sender, replies, first)
+    });
+    let reading = sites.spawn(async move {
+        let mut outcomes = vec![outcome(&first)];
+        let orderly = loop {
+            match replies.message().await {
+                Ok(Some(reply)) => outcomes.push(outcome(&reply)),
+                ended => break ended.is_ok(),
+            }
+        };
+        drop(sender);
+        (outcomes, orderly)
     });
     let began = Instant::now();
     server.end().unwrap();
