@@ -8,24 +8,27 @@
 //! makes and takes messages, and the caller carries them through the egress door. Start at
 //! [`Splitter::new`].
 
+mod answer;
+mod error;
 mod placement;
 mod sequence;
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use koinon_model::codec::{Activation, Codec, CodecError};
-use koinon_model::crossing::Crossing;
-use koinon_model::network::{Network, NetworkError, States};
-use koinon_model::program::{DType, Data, Value};
-use koinon_proto::{Digest, Millis, limits, wire};
-use thiserror::Error;
-
-use crate::error::Refusal;
 use crate::policy::Policy;
+use koinon_model::codec::{Activation, Codec};
+use koinon_model::crossing::Crossing;
+use koinon_model::network::{Network, States};
+use koinon_model::program::Value;
+use koinon_proto::{Digest, Millis, limits, wire};
 
+pub use answer::{Answer, Origin};
+pub use error::SplitError;
 pub use placement::{Place, Placement, Segment};
 use sequence::{Held, Sequence};
+pub use values::{inputs_of_rows, numbers};
 
 /// What to do for a question.
 pub enum Step {
@@ -33,93 +36,6 @@ pub enum Step {
     Send(u16, Vec<wire::Activation>),
     /// It is answered.
     Done(Answer),
-}
-
-/// An answer to one question.
-#[derive(Clone, PartialEq)]
-pub struct Answer {
-    /// The number that [`Splitter::ask`] gave.
-    pub request: u64,
-    /// The network's outputs.
-    pub outputs: Vec<Value>,
-    /// Who ran the ranges that the placement gives to servers.
-    pub origin: Origin,
-}
-
-/// Who ran the ranges that the placement gives to servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// There are none: the placement keeps everything here.
-    Here,
-    /// The partition servers.
-    Split,
-    /// This site, because no answer came in time.
-    LocalDeadline,
-    /// This site, because no server was connected.
-    LocalDisconnected,
-    /// This site, because a server rejected the question with this code.
-    LocalRejected(String),
-}
-
-/// Why a question cannot be asked.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum SplitError {
-    /// The policy does not permit the cut.
-    #[error(
-        "cut {position} of this model: {refusal}; add it to [[split]] in the policy if it should be"
-    )]
-    Forbidden {
-        /// The cut.
-        position: u32,
-        /// The refusal, with its code.
-        refusal: Refusal,
-    },
-    /// A range that the network does not have, or that does not begin at a legal cut.
-    #[error(
-        "nodes {from}..{to} cannot be placed: the network has {nodes} nodes, ranges follow each other \
-         to its end, the first is here, and each begins where `koinon model cuts` shows a cut"
-    )]
-    Range {
-        /// First node.
-        from: u32,
-        /// Node after the last.
-        to: u32,
-        /// The network's nodes.
-        nodes: usize,
-    },
-    /// Too many unanswered questions.
-    #[error("{0} questions are unanswered; wait for answers first")]
-    Busy(usize),
-    /// More than one message holds.
-    #[error("{bytes} bytes would cross the cut; at most {bytes_max} at once: ask for fewer rows")]
-    TooLarge {
-        /// Bytes of the activation.
-        bytes: usize,
-        /// The limit.
-        bytes_max: usize,
-    },
-    /// A row holds NaN or an infinity, of which layers may make a number that means nothing.
-    #[error("row {row} holds a value that is no finite number; prepare rows by the feature plan")]
-    NotFinite {
-        /// The row, from 0.
-        row: usize,
-    },
-    /// A sequence that is not, or has a step on its way.
-    #[error("there is no such sequence, or its last step is not answered yet")]
-    NoSequence,
-    /// A sequence of which the site would have to keep too much.
-    #[error("the sequence has sent more than {bytes_max} bytes; begin another")]
-    Long {
-        /// The limit.
-        bytes_max: usize,
-    },
-    /// The network refuses.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// What crosses cannot be written.
-    #[error(transparent)]
-    Codec(#[from] CodecError),
 }
 
 /// Asks partition servers for the rest of a network.
@@ -243,7 +159,7 @@ impl Splitter {
         if self.waiting.len() >= limits::ACTIVATIONS_IN_FLIGHT_MAX {
             return Err(SplitError::Busy(self.waiting.len()));
         }
-        inputs.iter().try_for_each(finite)?;
+        inputs.iter().try_for_each(values::finite)?;
         let at = self.network.crossing(0, inputs)?;
         let placement = match sequence {
             None => Arc::clone(&self.placement),
@@ -566,50 +482,6 @@ fn step_out(
 /// See `Activation.answer_codec` on the wire.
 fn answer_code(codec: Codec) -> u32 {
     1 + u32::from(codec.code())
-}
-
-/// Numbers of an input must be finite.
-fn finite(value: &Value) -> Result<(), SplitError> {
-    let Data::F32(items) = value.data() else { return Ok(()) };
-    let bad = items.iter().position(|item| !item.is_finite());
-    let rows = value.shape().first().copied().unwrap_or(1).max(1);
-    let width = (items.len() / rows).max(1);
-    bad.map_or(Ok(()), |at| Err(SplitError::NotFinite { row: at / width }))
-}
-
-/// Prepared rows, all inputs of a row one after another, as the inputs of a network of layers.
-///
-/// # Errors
-/// [`SplitError::Network`] where they are not whole rows.
-pub fn inputs_of_rows(network: &Network, rows: &[f32]) -> Result<Vec<Value>, SplitError> {
-    let shapes = network.cuts().first().map_or(&[][..], |cut| cut.live.as_slice());
-    let shapes: Vec<&[usize]> =
-        shapes.iter().map(|live| live.shape.as_deref().unwrap_or_default()).collect();
-    let width: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
-    let n_rows = rows.len().checked_div(width).filter(|n| n * width == rows.len() && *n > 0);
-    let fault = |problem: String| NetworkError::Crossing { position: 0, problem };
-    let n_rows = n_rows.ok_or_else(|| {
-        fault(format!("{} numbers are no whole rows of {width}, at least one", rows.len()))
-    })?;
-    let mut values = Vec::with_capacity(shapes.len());
-    let mut start = 0;
-    for shape in shapes {
-        let end = start + shape.iter().product::<usize>();
-        let items = rows.chunks_exact(width).flat_map(|row| &row[start..end]).copied().collect();
-        let value = Value::new([&[n_rows], shape].concat(), Data::F32(items));
-        values.push(value.map_err(|error| fault(error.to_string()))?);
-        start = end;
-    }
-    Ok(values)
-}
-
-/// The first output as numbers.
-#[must_use]
-pub fn numbers(outputs: &[Value]) -> &[f32] {
-    match outputs.first().filter(|value| value.dtype() == DType::F32).map(Value::data) {
-        Some(Data::F32(items)) => items,
-        _ => &[],
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use koinon_model::params::Params;
 use koinon_model::program::op::Binary;
-use koinon_model::program::{Constants, Port, Program, ProgramNode, Role, State, TensorOp};
+use koinon_model::program::{
+    Constants, DType, Data, Port, Program, ProgramNode, Role, State, TensorOp,
+};
 use koinon_model::spec::ModelSpec;
 
 use super::*;
