@@ -20,8 +20,9 @@ pub(super) struct Folder {
     seen: BTreeMap<(PathBuf, &'static str), Seen>,
 }
 
-/// Lengths and times of two files: another file has others.
-type Stamp = [(u64, Option<SystemTime>); 2];
+/// Lengths, times and numbers of two files: another file has others. Times alone are too coarse: a file that takes another's
+/// place within one tick of the clock has the same.
+type Stamp = [(u64, Option<SystemTime>, u64); 2];
 
 struct Seen {
     stamp: Stamp,
@@ -117,10 +118,21 @@ fn found(path: &Path) -> Vec<((PathBuf, Form), Stamp)> {
     let all = folders.flat_map(|folder| Form::ALL.map(|form| (folder.clone(), form)));
     let stamped = all.filter_map(|(folder, form)| {
         let [graph, values] = form.files().map(|name| std::fs::metadata(folder.join(name)).ok());
-        let of = |file: Metadata| (file.len(), file.modified().ok());
+        let of = |file: Metadata| (file.len(), file.modified().ok(), number(&file));
         Some(((folder, form), [of(graph?), of(values?)]))
     });
     stamped.collect()
+}
+
+/// The file's number in its file system; a file that is moved to another's place keeps its own.
+#[cfg(unix)]
+fn number(file: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(file)
+}
+
+#[cfg(not(unix))]
+fn number(_: &Metadata) -> u64 {
+    0
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
