@@ -30,7 +30,7 @@ mod session;
 mod shared;
 
 pub(crate) use admission::{check_bundle, check_different, sparse_participants};
-pub use advertised::{Advertised, advertise};
+pub use advertised::{Advertised, advertise, advertise_posted};
 pub use keyed::Keyed;
 pub(crate) use keyed::pair_sign;
 pub use masked::{Masked, Revealed, Signed};

@@ -77,6 +77,7 @@
 //! ```
 
 mod agree;
+pub mod ahead;
 pub mod client;
 mod codec;
 mod encode;

@@ -84,14 +84,14 @@ pub(crate) fn root_from(leaf: &[u8], index: usize, n: usize, path: &[Digest]) ->
     Some(hash)
 }
 
-fn hash_leaf(leaf: &[u8]) -> Digest {
+pub(crate) fn hash_leaf(leaf: &[u8]) -> Digest {
     let mut sha = Sha256::new();
     sha.update([0]);
     sha.update(leaf);
     sha.finalize().into()
 }
 
-fn hash_node(left: &Digest, right: &Digest) -> Digest {
+pub(crate) fn hash_node(left: &Digest, right: &Digest) -> Digest {
     let mut sha = Sha256::new();
     sha.update([1]);
     sha.update(left);

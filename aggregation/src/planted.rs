@@ -67,6 +67,14 @@ pub enum Weakness {
     AnyWelcome,
     /// The coordinator waits for everybody, for ever.
     EndlessWait,
+    /// A head of the key log counts whatever was signed before.
+    AnyHead,
+    /// Keys that were taken from the stock are there again.
+    KeyAgain,
+    /// Keys that an invitation names need no proof.
+    UnprovenKeys,
+    /// A site may post as many keys as it likes.
+    AnyPostings,
 }
 
 /// Whether this check is to be left out.

@@ -14,8 +14,13 @@ pub(crate) struct Secret<const N: usize>([u8; N]);
 impl<const N: usize> Secret<N> {
     pub(crate) fn random(rng: &mut dyn CryptoRng) -> Self {
         let mut secret = Self([0; N]);
-        rng.fill_bytes(&mut secret.0);
+        secret.fill(rng);
         secret
+    }
+
+    /// Draws the bytes anew, where they are.
+    pub(crate) fn fill(&mut self, rng: &mut dyn CryptoRng) {
+        rng.fill_bytes(&mut self.0);
     }
 
     pub(crate) fn new(bytes: [u8; N]) -> Self {

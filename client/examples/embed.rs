@@ -114,6 +114,9 @@ impl Program<'_> {
                 return Ok(Some(Event::Worked { session: job.session, result }));
             }
             Effect::StopWork { .. } => {}
+            Effect::Agree { session, agreement } => {
+                return Ok(Some(Event::Agreed { session, agreements: agreement.run() }));
+            }
             Effect::Note(note) => println!("note: {note:?}"),
         }
         Ok(None)

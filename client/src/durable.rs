@@ -15,6 +15,9 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::budget::Budget;
+use crate::durable::heads::Heads;
+
+pub(crate) mod heads;
 
 /// Why a state cannot be resumed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -133,10 +136,12 @@ pub(crate) struct Durable {
     pub(crate) active: Option<Active>,
     /// What was spent in privacy.
     pub(crate) budget: Budget,
+    /// The log of posted keys, as far as the site was shown it.
+    pub(crate) heads: Heads,
 }
 
 /// The format this program writes, and the newest it reads.
-pub const FORMAT: u16 = 2;
+pub const FORMAT: u16 = 3;
 
 /// The most sessions a site remembers: some centuries of a round an hour.
 pub(crate) const SESSIONS_MAX: usize = 1 << 21;
@@ -148,8 +153,8 @@ impl Durable {
     /// The state of a site that has done nothing yet.
     pub(crate) fn new(site: SiteId, consortium_key: [u8; 32]) -> Self {
         let (sessions, spent) = (BTreeSet::new(), BTreeSet::new());
-        let (active, budget) = (None, Budget::default());
-        Self { site, consortium_key, roster: Vec::new(), sessions, spent, active, budget }
+        let (active, budget, heads) = (None, Budget::default(), Heads::default());
+        Self { site, consortium_key, roster: Vec::new(), sessions, spent, active, budget, heads }
     }
 
     /// The canonical bytes: magic, format (u16 LE), parts with their lengths, SHA-256 of all before.
@@ -184,6 +189,7 @@ impl Durable {
             active.write(to);
         }
         self.budget.write(to);
+        self.heads.write(to);
     }
 
     /// Reads what [`Durable::to_bytes`] wrote, for this site and consortium.
@@ -243,7 +249,9 @@ impl Durable {
         };
         // The first format knew no privacy.
         let budget = if format < 2 { Budget::default() } else { Budget::read(from)? };
-        Ok(Self { site, consortium_key, roster, sessions, spent, active, budget })
+        // The second knew no posted keys.
+        let heads = if format < 3 { Heads::default() } else { Heads::read(from)? };
+        Ok(Self { site, consortium_key, roster, sessions, spent, active, budget, heads })
     }
 }
 
@@ -313,7 +321,7 @@ impl Writer {
         self.raw(&(count as u64).to_le_bytes());
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.count(bytes.len());
         self.raw(bytes);
     }
@@ -353,7 +361,7 @@ impl<'a> Reader<'a> {
             .ok_or(StateError::Truncated { bytes: 0 })
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], StateError> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], StateError> {
         let length = self.count()?;
         self.take(length)
     }
@@ -401,15 +409,20 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_the_first_format_has_spent_nothing() {
+    fn a_state_of_an_older_format_has_spent_nothing_and_was_shown_no_log() {
         let state = full();
-        let mut bytes = state.to_bytes().to_vec();
-        bytes.truncate(bytes.len() - CHECKSUM_BYTES - 8);
-        bytes[MAGIC.len()] = 1;
-        let checksum = Digest::of(&bytes);
-        bytes.extend_from_slice(checksum.as_bytes());
-        let read = Durable::from_bytes(&bytes, &site(), &[9; 32]).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(*read.to_bytes(), *state.to_bytes());
+        // What the second and the third format added: a count of nothing each, and before the last no
+        // head.
+        for (format, added) in [(1, 8 + 9), (2, 9)] {
+            let mut bytes = state.to_bytes().to_vec();
+            bytes.truncate(bytes.len() - CHECKSUM_BYTES - added);
+            bytes[MAGIC.len()] = format;
+            let checksum = Digest::of(&bytes);
+            bytes.extend_from_slice(checksum.as_bytes());
+            let read = Durable::from_bytes(&bytes, &site(), &[9; 32]);
+            let read = read.unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(*read.to_bytes(), *state.to_bytes());
+        }
     }
 
     #[test]
@@ -444,9 +457,9 @@ mod tests {
         let error = Durable::from_bytes(&bytes, &other, &[9; 32]).err().unwrap();
         assert!(matches!(error, StateError::OtherSite { .. }));
         assert!(Durable::from_bytes(&bytes, &site(), &[8; 32]).is_err());
-        bytes[MAGIC.len()] = 3;
+        bytes[MAGIC.len()] = 4;
         let error = Durable::from_bytes(&bytes, &site(), &[9; 32]).err().unwrap();
-        assert_eq!(error, StateError::Newer { found: 3 });
+        assert_eq!(error, StateError::Newer { found: 4 });
         assert_eq!(
             Durable::from_bytes(&[b'x'; 100], &site(), &[9; 32]).err(),
             Some(StateError::Foreign)

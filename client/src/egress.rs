@@ -277,6 +277,7 @@ fn of_mail(envelope: &wire::Envelope) -> (Kind, Option<Digest>) {
     let body = wire::ToCoordinator::decode(&envelope.body[..]).ok().and_then(|mail| mail.message);
     let (kind, session) = match body {
         Some(M::CheckIn(_)) => return (Kind::CheckIn, None),
+        Some(M::PostedKeys(_)) => return (Kind::PostedKeys, None),
         Some(M::Refusal(message)) => (Kind::Refusal, message.session),
         Some(M::Ready(message)) => (Kind::Ready, message.session),
         Some(M::Shares(message)) => (Kind::Shares, message.session),

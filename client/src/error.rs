@@ -101,6 +101,10 @@ codes! {
         ClipMismatch = "clip_mismatch", "the round's clip does not follow from the task and the shares it names";
         /// The task, or this site over its life, has spent what it may.
         PrivacySpent = "privacy_spent", "what this site may spend in privacy is spent";
+        /// The log of posted keys is not the one, or not as long as the one, that this site took before.
+        KeyLog = "key_log", "the log of posted keys does not extend the one that this site took before";
+        /// What the invitation names of posted keys is not the members', or not in the log.
+        KeysUnproven = "keys_unproven", "the posted keys that the invitation names are not proven";
         /// The cut is not among the permitted ones.
         CutForbidden = "cut_forbidden", "the policy does not permit this cut of this model";
     }
@@ -129,6 +133,8 @@ codes! {
         Roster = "roster", "the roster does not verify against the consortium key or is not newer";
         /// Bytes that do not have the digest they were asked for by.
         Digest = "digest", "bytes do not have the digest they were asked for by";
+        /// The log of posted keys was rolled back or forked, or is not proven to have only grown.
+        KeyLog = "key_log", "the log of posted keys does not extend the one that this site took before";
         /// Too many offers, more than the site keeps.
         TooMany = "too_many", "more offers than the site keeps";
     }

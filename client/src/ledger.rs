@@ -52,6 +52,8 @@ pub enum Kind {
     Activation,
     /// A question to a partition server: what it serves.
     Offered,
+    /// One-time keys for sessions to come.
+    PostedKeys,
 }
 
 impl Kind {
@@ -75,6 +77,7 @@ impl Kind {
             Self::Failure => "failure",
             Self::Activation => "activation",
             Self::Offered => "offered",
+            Self::PostedKeys => "posted_keys",
         }
     }
 }

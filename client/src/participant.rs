@@ -19,6 +19,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use koinon_aggregation::ahead::{Agreement, Agreements, Stock};
 use koinon_aggregation::identity::Identity;
 use koinon_aggregation::planted::{Weakness, weak};
 use koinon_aggregation::roster::SignedRoster;
@@ -31,6 +32,7 @@ use crate::error::{Error, Fault, Refusal};
 use crate::policy::Policy;
 use crate::trainer::{Contribution, Job, WorkError};
 
+mod ahead;
 mod answers;
 mod check;
 mod frames;
@@ -51,6 +53,7 @@ mod view;
 
 pub use view::{Offered, PhaseName, Status, Upload};
 
+use ahead::Ahead;
 use link::Link;
 use offers::Offer;
 use phase::Phase;
@@ -104,6 +107,13 @@ pub enum Event {
         /// The contribution, or why there is none.
         result: Result<Contribution, WorkError>,
     },
+    /// The products of [`Effect::Agree`] are computed.
+    Agreed {
+        /// The session they are for.
+        session: SessionId,
+        /// The products.
+        agreements: Agreements,
+    },
     /// The policy file changed.
     Policy(Policy),
     /// The site's operator pauses it: no new rounds; one that is under way is finished.
@@ -138,6 +148,14 @@ pub enum Effect {
     StopWork {
         /// The session.
         session: SessionId,
+    },
+    /// Run this on a thread of its own and hand in [`Event::Agreed`]: nothing waits for it, and what is
+    /// not there when it is needed is computed then.
+    Agree {
+        /// The session it is for.
+        session: SessionId,
+        /// What to compute.
+        agreement: Box<Agreement>,
     },
     /// Something the site's people may want to know: ids and counts only.
     Note(Note),
@@ -250,8 +268,14 @@ pub struct Participant {
     /// Mail that waits for the roster that is being fetched.
     held: VecDeque<wire::Mail>,
     offers: BTreeMap<Digest, Offer>,
-    /// The last check-in of this epoch.
-    checked_in: Option<Vec<u8>>,
+    /// The last check-in of this epoch, without a head.
+    checked_in: Option<wire::CheckIn>,
+    /// Keys that wait for a session. They are nowhere else.
+    stock: Stock,
+    /// When keys were posted last.
+    posted_ms: Option<Millis>,
+    /// What was done ahead for the session that the site is in.
+    ahead: Option<Ahead>,
     phase: Phase,
     paused: bool,
     /// The session of the state as it was read, before anything of it was dropped.
@@ -310,6 +334,7 @@ impl Participant {
             Event::Blob { digest, bytes } => self.blob(&mut turn, digest, bytes),
             Event::BlobFailed { digest } => self.blob_failed(&mut turn, digest),
             Event::Worked { session, result } => self.worked(&mut turn, session, result),
+            Event::Agreed { session, agreements } => self.agreed(session, agreements),
             Event::Policy(policy) => self.adopt_policy(&mut turn, policy),
             Event::Pause => self.pause(&mut turn, true),
             Event::Resume => self.pause(&mut turn, false),

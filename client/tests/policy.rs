@@ -13,6 +13,12 @@ mod world;
 #[path = "policy/said.rs"]
 mod said;
 
+#[path = "policy/keys.rs"]
+mod keys;
+
+#[path = "policy/ahead.rs"]
+mod ahead;
+
 #[path = "policy/honest.rs"]
 mod honest;
 

@@ -9,6 +9,7 @@
 
 mod advance;
 mod frames;
+mod keys;
 mod requests;
 mod views;
 
@@ -186,7 +187,8 @@ impl Coordinator {
     }
 
     /// Puts a message into a site's mailbox, if it is connected and the message is not there yet.
-    fn post(&mut self, out: &mut Out, site: &SiteId, message: Message) {
+    fn post(&mut self, out: &mut Out, site: &SiteId, mut message: Message) {
+        self.prove_log(site, &mut message);
         let Some(post) = self.connections.get_mut(site).and_then(|c| c.post.as_mut()) else {
             return;
         };

@@ -215,6 +215,8 @@ pub mod codes {
     pub const BAD_BLOB: &str = "bad_blob";
     /// The start names a version that is not known here.
     pub const UNKNOWN_VERSION: &str = "unknown_version";
+    /// The coordinator signed a head of its log of posted keys that the log does not have any more.
+    pub const KEY_LOG_LOST: &str = "key_log_lost";
     /// No such task.
     pub const UNKNOWN_TASK: &str = "unknown_task";
     /// The task has ended.

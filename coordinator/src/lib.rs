@@ -47,6 +47,7 @@ mod error;
 pub mod event;
 pub mod figures;
 pub mod journal;
+mod keys;
 mod members;
 pub mod optimizer;
 mod places;

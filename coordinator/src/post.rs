@@ -21,6 +21,8 @@ pub(crate) struct Connection {
     pub(crate) allowance: Allowance,
     /// What it checked in for, and under which roster.
     pub(crate) check_in: Option<CheckIn>,
+    /// Entries of the log of posted keys that the site has taken a head of; none where it posts no keys.
+    pub(crate) log_size: Option<u64>,
     /// Tasks that the site declined a round of, and until when it is not asked again.
     pub(crate) pauses: BTreeMap<Digest, Millis>,
 }
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
 
     fn hello(site_epoch: u64, coordinator_epoch: u64) -> wire::Hello {
-        wire::Hello { site_epoch, first_sequence: 4, coordinator_epoch }
+        wire::Hello { site_epoch, first_sequence: 4, coordinator_epoch, log_size: None }
     }
 
     fn letter(body: &[u8]) -> wire::Envelope {

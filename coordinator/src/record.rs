@@ -76,6 +76,34 @@ pub enum Change {
         plan: Bytes,
         /// Who is invited, in ascending order.
         cohort: Vec<SiteId>,
+        /// The signed head of the log of posted keys, where the invitation names some: of each of the
+        /// cohort the first pair that waits, which is spent with this record.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keys: Option<Bytes>,
+    },
+    /// A site posted one-time keys for sessions to come.
+    KeysPosted {
+        /// Who.
+        site: SiteId,
+        /// The identity key that signed them.
+        identity: Digest,
+        /// The coordinator's identity key, which names the log.
+        keeper: Digest,
+        /// The batch, verbatim.
+        batch: Bytes,
+    },
+    /// A site's posted keys wait no longer: a new roster has another identity key for it, or none.
+    KeysDropped {
+        /// Whose.
+        site: SiteId,
+    },
+    /// A site showed a head of the log of posted keys that this coordinator signed and the log does not
+    /// begin with: the journal was restored from a backup. The log is not used any more.
+    KeyLogLost {
+        /// The coordinator's identity key, which names the log.
+        keeper: Digest,
+        /// The head, verbatim: it is evidence.
+        head: Bytes,
     },
     /// A site is ready.
     BundleAccepted {

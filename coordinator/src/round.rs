@@ -32,6 +32,7 @@ use koinon_proto::{Digest, Millis, SessionId, SiteId, wire};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Rejection, codes};
+use crate::keys::Ahead;
 use crate::record::{Bytes, Change};
 use crate::task::private::Adapted;
 
@@ -100,6 +101,9 @@ pub(crate) struct Terms {
     pub(crate) adapted: Option<Adapted>,
     /// Who was invited.
     pub(crate) cohort: BTreeSet<SiteId>,
+    /// The posted keys that are named; the plan is bound to them.
+    #[serde(skip)]
+    pub(crate) ahead: Option<Ahead>,
     /// Reports that the task wants at least.
     pub(crate) quorum: usize,
     pub(crate) grace_ms: Millis,

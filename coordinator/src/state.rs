@@ -11,6 +11,7 @@ use koinon_aggregation::{SessionPlan, Topology, plain};
 use koinon_proto::{Digest, Millis, SessionId, SiteId, TaskManifest, wire};
 use serde::Serialize;
 
+use crate::keys::Keys;
 use crate::members::Members;
 use crate::record::{Change, Record};
 use crate::registry::{Registry, Version};
@@ -29,6 +30,7 @@ pub(crate) struct State {
     /// The tasks in the order in which they were submitted.
     pub(crate) order: Vec<Digest>,
     pub(crate) registry: Registry,
+    pub(crate) keys: Keys,
     /// How the last session ended that a site was invited to.
     pub(crate) outcomes: BTreeMap<SiteId, Outcome>,
 }
@@ -59,6 +61,15 @@ impl State {
             }
             Change::Enrolled { admission, name, key, enrolment } => {
                 self.members.apply_enrolment(*admission, name, *key, enrolment);
+                Some(())
+            }
+            Change::KeysPosted { .. } => self.keys.apply_posted(record.at_ms, &record.change),
+            Change::KeysDropped { site } => {
+                self.keys.apply_dropped(site);
+                Some(())
+            }
+            Change::KeyLogLost { keeper, head } => {
+                self.keys.apply_lost(*keeper, head);
                 Some(())
             }
             Change::TaskSubmitted { .. } => self.submit(&record.change),
@@ -169,9 +180,14 @@ impl State {
     }
 
     fn start(&mut self, at_ms: Millis, change: &Change) -> Option<()> {
-        let Change::RoundStarted { task, kind, round, attempt, session, plan, cohort } = change
+        let Change::RoundStarted { task, kind, round, attempt, session, plan, cohort, keys } =
+            change
         else {
             return None;
+        };
+        let ahead = match keys {
+            Some(head) => Some(self.keys.take(cohort, head)?),
+            None => None,
         };
         let entry = self.tasks.get_mut(task).filter(|task| task.round.is_none())?;
         let stated = SessionPlan::from_bytes(plan).ok()?;
@@ -194,6 +210,7 @@ impl State {
             fitted: entry.fitted.filter(|_| !statistics),
             adapted: entry.adapted().filter(|_| *kind == crate::round::Kind::Train),
             cohort: cohort.iter().cloned().collect(),
+            ahead,
             quorum: usize::from(manifest.cohort.quorum),
             grace_ms: manifest.grace_ms,
             started_ms: at_ms,

@@ -9,6 +9,8 @@ use crate::id::{Digest, SessionId};
 use crate::wire::RoundKind;
 
 const CONTEXT_DOMAIN: &str = "koinon/v1/context";
+const KEYS_DOMAIN: &str = "koinon/v1/context-keys";
+const NAMED_DOMAIN: &str = "koinon/v1/named-keys";
 const SESSION_DOMAIN: &str = "koinon/v1/session";
 
 /// The context of a session: SHA-256 over the domain, the task manifest's digest, the round's kind
@@ -35,6 +37,23 @@ pub fn context(
         None => bytes.finish(),
     };
     Digest::of(&bytes).0
+}
+
+/// The context of a session whose invitation names keys that were posted ahead: SHA-256 over the domain,
+/// what [`context`] gives, the head of the key log as it was sent, and [`named_keys`] of the rest. Sites
+/// that were named different keys, or shown different logs, are not in one session.
+#[must_use]
+pub fn context_with_keys(context: &[u8; 32], head: &[u8], named: &Digest) -> [u8; 32] {
+    let bytes = Canonical::new(KEYS_DOMAIN).bytes(context).bytes(head).bytes(named.as_bytes());
+    Digest::of(&bytes.finish()).0
+}
+
+/// A digest of all pairs of keys that an invitation names, as they were sent: SHA-256 over the domain
+/// and each with its length.
+#[must_use]
+pub fn named_keys(named: &[Vec<u8>]) -> Digest {
+    let start = Canonical::new(NAMED_DOMAIN);
+    Digest::of(&named.iter().fold(start, |bytes, named| bytes.bytes(named)).finish())
 }
 
 /// The id of one attempt at one round: SHA-256 over the domain, the task's digest, round, attempt and
@@ -84,6 +103,11 @@ mod tests {
             context(&task, train, 7, Some(&fitted), Some(&fitted), None),
             context(&task, train, 7, Some(&version), None, None),
             context(&task, train, 7, None, Some(&version), None),
+            context_with_keys(&[1; 32], b"head", &named_keys(&[vec![1], vec![2]])),
+            context_with_keys(&[2; 32], b"head", &named_keys(&[vec![1], vec![2]])),
+            context_with_keys(&[1; 32], b"hea", &named_keys(&[vec![1], vec![2]])),
+            context_with_keys(&[1; 32], b"head", &named_keys(&[vec![1, 2]])),
+            context_with_keys(&[1; 32], b"head", &named_keys(&[vec![2], vec![1]])),
             session_id(&task, 7, 1, &[0; 32]).0,
             session_id(&task, 1, 7, &[0; 32]).0,
             session_id(&task, 7, 1, &[1; 32]).0,

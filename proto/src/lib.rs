@@ -26,7 +26,7 @@ mod redacted;
 pub mod task;
 pub mod version;
 
-pub use context::{context, session_id};
+pub use context::{context, context_with_keys, named_keys, session_id};
 pub use error::WireError;
 pub use id::{Digest, Millis, SessionId, SiteId};
 pub use task::{ManifestError, TaskManifest};

@@ -42,6 +42,13 @@ pub const TASKS_MAX: usize = 1024;
 pub const ROUNDS_MAX: u32 = 10_000;
 /// Attempts at one round.
 pub const ATTEMPTS_MAX: u32 = 100;
+/// Pairs of posted keys that an invitation may name: where everybody shares with everybody.
+pub const NAMED_KEYS_MAX: usize = 64;
+/// What the posted keys in an invitation may take, proofs and all.
+pub const NAMED_KEYS_BYTES_MAX: usize = 128 * KIB;
+/// Hashes in a proof about the log of posted keys.
+pub const LOG_PROOF_MAX: usize = 64;
+
 /// One round's deadline budget: 30 days.
 pub const BUDGET_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
@@ -96,6 +103,7 @@ const _: () = {
     assert!(MANIFEST_BYTES_MAX + KIB <= ENVELOPE_BODY_BYTES_MAX);
     // A check-in names every task by its digest.
     assert!(TASKS_MAX * 40 + KIB <= ENVELOPE_BODY_BYTES_MAX);
+    assert!(NAMED_KEYS_BYTES_MAX + LOG_PROOF_MAX * 34 + KIB <= ENVELOPE_BODY_BYTES_MAX);
     assert!(COHORT_MIN >= 3 && COHORT_MIN <= COHORT_MAX);
     assert!(CONNECTIONS_MAX > COHORT_MAX as usize);
     // Who takes part: all names, and of at most 4,096 neighbours a bundle and a path of 14 digests.

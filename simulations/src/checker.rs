@@ -6,8 +6,9 @@
 //! * A restart from the journal finds the state that the running coordinator has.
 //! * What a coordinator says was durable before it said so.
 //! * What a site sent, minus what it encoded, is uniform; it never sends other bytes in the same
-//!   session, never the same mask in two, never a second survivor signature or reveal, and never
-//!   opens a second sum over the same parameters.
+//!   session, never the same mask in two, never a second survivor signature or reveal, never the same
+//!   one-time keys in two, and never opens a second sum over the same parameters.
+//! * A coordinator that does not lie keeps one log of posted keys, and names only what is in it.
 //!
 //! The checker sees what crosses between machines and what lies on their disks, and each site's
 //! contribution as its trainer returned it. It never looks into a core. Rules about sites hold for
@@ -42,6 +43,8 @@ pub(crate) struct Checker {
     seed: u64,
     replay: String,
     start_ms: Millis,
+    /// Whether the coordinator tells lies in this run.
+    hub_lies: bool,
     sites: Vec<SiteId>,
     roster: Roster,
     manifest: TaskManifest,
@@ -65,6 +68,8 @@ pub(crate) struct Checker {
     uniform: Uniformity,
     signatures: BTreeMap<(SessionId, usize), Vec<u8>>,
     reveals: BTreeMap<(SessionId, usize), Vec<u8>>,
+    /// The one-time keys that sites offered, each with the session it was for.
+    offered: BTreeMap<[u8; 32], (SessionId, usize)>,
     /// What each site helped to open: kind of round and version.
     opened: BTreeMap<(usize, i32, Vec<u8>), SessionId>,
 }
@@ -82,6 +87,7 @@ pub(crate) struct CheckerSetup {
     pub(crate) seed: u64,
     pub(crate) replay: String,
     pub(crate) start_ms: Millis,
+    pub(crate) hub_lies: bool,
     pub(crate) sites: Vec<SiteId>,
     pub(crate) roster: Roster,
     pub(crate) manifest: TaskManifest,
@@ -96,6 +102,7 @@ impl Checker {
             seed: setup.seed,
             replay: setup.replay,
             start_ms: setup.start_ms,
+            hub_lies: setup.hub_lies,
             sites: setup.sites,
             roster: setup.roster,
             manifest: setup.manifest,
@@ -113,6 +120,7 @@ impl Checker {
             uniform: Uniformity::default(),
             signatures: BTreeMap::new(),
             reveals: BTreeMap::new(),
+            offered: BTreeMap::new(),
             opened: BTreeMap::new(),
         }
     }

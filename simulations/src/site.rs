@@ -4,12 +4,14 @@
 //! machine is the world's business. It decides nothing. Start at [`Site::start`].
 
 use crate::memory::{Disk, DiskFull};
+use koinon_aggregation::ahead::Agreements;
 use koinon_aggregation::identity::Identity;
 use koinon_client::participant::{Effect, Event, Participant, Setup};
 use koinon_client::policy::Policy;
 use koinon_client::trainer::{Contribution, Trainer, WorkError};
 use koinon_proto::{Millis, SessionId, SiteId};
 use rand_chacha::ChaCha20Rng;
+use std::collections::VecDeque;
 use zeroize::Zeroizing;
 
 /// A site's machine.
@@ -24,6 +26,8 @@ pub(crate) struct Site {
     pub(crate) tick_ms: Option<Millis>,
     /// The work under way: what will come of it, held back until its time.
     pub(crate) work: Option<Working>,
+    /// What was agreed on ahead, held back likewise.
+    pub(crate) agreed: VecDeque<(SessionId, Agreements)>,
     /// The site's own program.
     pub(crate) trainer: Box<dyn Trainer>,
     /// The site's disk.
@@ -59,6 +63,7 @@ impl Site {
             connection: None,
             tick_ms: None,
             work: None,
+            agreed: VecDeque::new(),
             trainer,
             disk: Disk::default(),
             setup,
@@ -128,6 +133,7 @@ impl Site {
         self.core = None;
         self.connection = None;
         self.work = None;
+        self.agreed.clear();
         self.tick_ms = None;
         self.disk.crash(rng);
     }

@@ -59,6 +59,9 @@ pub(crate) fn record(record: &Record) -> String {
             session.short(),
             cohort.len()
         ),
+        Change::KeysPosted { site, .. } => format!("keys of {site}"),
+        Change::KeysDropped { site } => format!("keys of {site} dropped"),
+        Change::KeyLogLost { .. } => "key log lost".to_owned(),
         Change::BundleAccepted { site, .. } => format!("bundle {site}"),
         Change::ParticipantsFixed { .. } => "participants fixed".to_owned(),
         Change::SharesAccepted { site, .. } => format!("shares {site}"),
@@ -91,6 +94,7 @@ fn from_site(message: &to_coordinator::Message) -> String {
     use to_coordinator::Message;
     match message {
         Message::CheckIn(m) => format!("check-in of {} tasks", m.tasks.len()),
+        Message::PostedKeys(_) => "posted keys".to_owned(),
         Message::Refusal(m) => format!("refusal {}", m.code),
         Message::Ready(m) => format!("ready {}", short(&m.session)),
         Message::Shares(m) => format!("shares {}", short(&m.session)),
@@ -106,12 +110,16 @@ fn from_hub(message: &to_site::Message) -> String {
     match message {
         Message::Roster(m) => format!("roster {}", short(&m.digest)),
         Message::Offer(m) => format!("offer {}", Digest::of(&m.manifest).short()),
-        Message::Invite(m) => format!("invite round {} attempt {}", m.round, m.attempt),
+        Message::Invite(m) => {
+            let named = m.keys.as_ref().map_or(0, |keys| keys.named.len());
+            format!("invite round {} attempt {} with {named} keys", m.round, m.attempt)
+        }
         Message::Participants(m) => format!("participants {}", short(&m.session)),
         Message::Inbox(m) => format!("inbox {}", short(&m.session)),
         Message::Accepted(m) => format!("accepted {}", short(&m.session)),
         Message::Survivors(m) => format!("survivors {} {:?}", short(&m.session), m.indices),
         Message::Unmask(m) => format!("unmask {}", short(&m.session)),
+        Message::KeysWanted(m) => format!("keys wanted, {} wait", m.waiting),
         Message::Outcome(m) => match &m.result {
             Some(wire::outcome::Result::Committed(d)) => {
                 format!("outcome {} committed {}", short(&m.session), short(d))

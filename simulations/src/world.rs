@@ -85,6 +85,8 @@ pub(crate) enum Happening {
     Down { site: usize, connection: u64, frame: wire::CoordinatorFrame },
     /// A site's work is done.
     Worked { site: usize, life: u64, session: SessionId },
+    /// A site has computed what it agreed on ahead.
+    Agreed { site: usize, life: u64 },
     /// A download ends.
     Fetched { site: usize, life: u64, digest: Digest },
 }
@@ -179,6 +181,7 @@ impl World {
             Happening::SiteTick { site, life } => self.site_tick(now, site, life),
             Happening::Down { site, connection, frame } => self.down(now, site, connection, frame),
             Happening::Worked { site, life, session } => self.worked(now, site, life, session),
+            Happening::Agreed { site, life } => self.agreed(now, site, life),
             Happening::Fetched { site, life, digest } => self.fetched(now, site, life, digest),
         }
     }

@@ -202,7 +202,7 @@ fn frames_that_are_too_large_or_make_no_sense_end_only_their_own_stream() {
         let mail = wire::Mail { sequence: 1, envelope: Some(envelope) };
         wire::SiteFrame { cursor: u64::MAX, frame: Some(wire::site_frame::Frame::Mail(mail)) }
     };
-    let hello = wire::Hello { site_epoch: 7, first_sequence: 1, coordinator_epoch: 0 };
+    let hello = wire::Hello { site_epoch: 7, first_sequence: 1, ..wire::Hello::default() };
     let hello = wire::SiteFrame { cursor: 0, frame: Some(wire::site_frame::Frame::Hello(hello)) };
     let chunk = wire::UploadChunk {
         session: vec![9; 32],

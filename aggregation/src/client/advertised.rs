@@ -1,6 +1,8 @@
 //! First step: one-time keys are made and offered; then, with the participants known, the secrets
 //! are shared out among them.
 
+use std::sync::Arc;
+
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
@@ -8,7 +10,8 @@ use super::admission::admit;
 use super::keyed::Keyed;
 use super::session::{Session, Step, read_plan};
 use super::shared::Shared;
-use crate::agree::{self, Way};
+use crate::agree::Way;
+use crate::ahead::{Agreements, Known, OneTimeKeys};
 use crate::codec::{CodecError, Reader, is_name};
 use crate::error::Rejection;
 use crate::message::BUNDLE_BYTES_MAX;
@@ -16,7 +19,6 @@ use crate::message::bundle::Bundle;
 use crate::message::notice::Notice;
 use crate::message::opening::{Opening, commit_secret};
 use crate::message::shares::{Committed, Nonce, Shares, Terms};
-use crate::participants::PublicKeys;
 use crate::plan::SessionPlan;
 use crate::secret::Secret;
 use crate::shamir;
@@ -31,6 +33,7 @@ pub struct Advertised {
     /// The private half of the mask key.
     mask: Secret<32>,
     bundle: Bundle,
+    known: Known,
 }
 
 /// Enters a session as `site` with fresh keys. Keys serve one session, also if it is abandoned.
@@ -44,14 +47,28 @@ pub fn advertise(
     signer: &dyn Signer,
     rng: &mut dyn CryptoRng,
 ) -> Result<(Advertised, Bundle), Rejection> {
+    advertise_posted(plan, site, &OneTimeKeys::draw(rng), signer)
+}
+
+/// Enters a session as `site` with keys that it posted ahead of it. The caller has them from its
+/// [`Stock`](crate::ahead::Stock) for this session, and drops them.
+///
+/// # Errors
+/// As [`advertise`].
+pub fn advertise_posted(
+    plan: SessionPlan,
+    site: &str,
+    keys: &OneTimeKeys,
+    signer: &dyn Signer,
+) -> Result<(Advertised, Bundle), Rejection> {
     plan.check()?;
     if !is_name(site) {
         return Err(CodecError::Value("site's name").into());
     }
-    let (channel, mask) = (Secret::random(rng), Secret::random(rng));
-    let keys = PublicKeys { channel: agree::public(&channel), mask: agree::public(&mask) };
-    let bundle = Bundle::new(plan.agreed(), site, keys, signer);
-    Ok((Advertised { plan, channel, mask, bundle: bundle.clone() }, bundle))
+    let (channel, mask) = (keys.channel().duplicate(), keys.mask().duplicate());
+    let bundle = Bundle::new(plan.agreed(), site, keys.public, signer);
+    let known = Known::default();
+    Ok((Advertised { plan, channel, mask, bundle: bundle.clone(), known }, bundle))
 }
 
 impl Advertised {
@@ -59,6 +76,12 @@ impl Advertised {
     #[must_use]
     pub fn plan(&self) -> &SessionPlan {
         &self.plan
+    }
+
+    /// The same, knowing what was agreed on ahead of time: it need not be computed then.
+    #[must_use]
+    pub fn knowing(self, ahead: Vec<Arc<Agreements>>) -> Self {
+        Self { known: Known(ahead), ..self }
     }
 
     /// Checks who takes part, and shares this site's two secrets out among those who are to hold
@@ -84,9 +107,9 @@ impl Advertised {
         let session = admit(self.plan, notice, &self.bundle, members, floor)?;
         let peers = session.seat.peers().map(|(_, peer)| peer);
         let others: Vec<usize> = peers.filter(|peer| *peer != session.seat.me).collect();
-        let pairs: Vec<_> =
-            others.iter().map(|&peer| (&self.channel, &session.keys(peer).channel)).collect();
-        let channels = others.iter().zip(agree::agree_all(&pairs)).map(|(&peer, channel)| {
+        let keys: Vec<_> = others.iter().map(|&peer| &session.keys(peer).channel).collect();
+        let agreed = self.known.agree_all(&self.channel, &self.bundle.keys.channel, &keys);
+        let channels = others.iter().zip(agreed).map(|(&peer, channel)| {
             channel.ok_or_else(|| Rejection::BadKey { site: session.participants.name(peer) })
         });
         let channels = channels.collect::<Result<Vec<_>, _>>()?;
@@ -94,7 +117,8 @@ impl Advertised {
         let deal = Deal { session: &session, channels: &channels, mask: &self.mask };
         let (own, shares) = deal.out(&secret, signer, rng);
         let dealing = shares.dealing.digest();
-        Ok((Shared { session, channels, mask: self.mask, secret, own, dealing }, shares))
+        let (mask, known) = (self.mask, self.known);
+        Ok((Shared { session, channels, mask, secret, own, dealing, known }, shares))
     }
 
     /// Goes on to the masked update in a session where nothing is masked, as the participant `me` of
@@ -120,6 +144,7 @@ impl Advertised {
             dealers: Indices::default(),
             dealings: Vec::new(),
             held: Vec::new(),
+            known: Known::default(),
         })
     }
 
@@ -152,7 +177,7 @@ impl Advertised {
         let channel = Secret::new(from.array("channel key")?);
         let mask = Secret::new(from.array("mask key")?);
         from.end()?;
-        Ok(Self { plan, channel, mask, bundle })
+        Ok(Self { plan, channel, mask, bundle, known: Known::default() })
     }
 }
 

@@ -1,10 +1,13 @@
 //! Third step: the update is masked. This is the only way an update becomes bytes.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use super::masked::Masked;
 use super::session::{Session, Step};
 use crate::agree::{self, Bound};
+use crate::ahead::{Agreements, Known};
 use crate::codec::{CodecError, Reader, Writer};
 use crate::error::Rejection;
 use crate::hash::Digest;
@@ -38,9 +41,16 @@ pub struct Keyed {
     pub(super) dealings: Vec<Digest>,
     /// By place: the peer's shares, if it dealt good ones.
     pub(super) held: Vec<Option<Opening>>,
+    pub(super) known: Known,
 }
 
 impl Keyed {
+    /// The same, knowing what was agreed on ahead of time.
+    #[must_use]
+    pub fn knowing(self, ahead: Vec<Arc<Agreements>>) -> Self {
+        Self { known: Known(ahead), ..self }
+    }
+
     /// Adds this site's own mask and the masks agreed on with every other dealer among its peers to
     /// the update: y = x + PRG(self) + Σ ±PRG(pair) modulo 2^b, where the lower index adds and the
     /// higher one subtracts. The private keys are gone after this step.
@@ -108,9 +118,9 @@ impl Keyed {
         seeds.push((agree::self_seed(&self.secret, bound, me), Sign::Plus));
         let peers = self.dealers.iter().map(|at| usize::from(session.seat.peers[at]));
         let others: Vec<_> = peers.zip(&self.dealings).filter(|(peer, _)| *peer != me).collect();
-        let pairs: Vec<_> =
-            others.iter().map(|(peer, _)| (&self.mask, &session.keys(*peer).mask)).collect();
-        for ((peer, dealing), shared) in others.into_iter().zip(agree::agree_all(&pairs)) {
+        let keys: Vec<_> = others.iter().map(|(peer, _)| &session.keys(*peer).mask).collect();
+        let agreed = self.known.agree_all(&self.mask, &session.keys(me).mask, &keys);
+        for ((peer, dealing), shared) in others.into_iter().zip(agreed) {
             let shared = shared
                 .ok_or_else(|| Rejection::BadKey { site: session.participants.name(peer) })?;
             let ends = if me < peer { [&self.dealing, dealing] } else { [dealing, &self.dealing] };
@@ -155,7 +165,8 @@ impl Keyed {
         let dealings = (0..dealers.len()).map(|_| from.array("dealing"));
         let dealings = dealings.collect::<Result<_, _>>()?;
         from.end()?;
-        Ok(Self { session, mask, secret, dealing, agreed, dealers, dealings, held })
+        let known = Known::default();
+        Ok(Self { session, mask, secret, dealing, agreed, dealers, dealings, held, known })
     }
 }
 

@@ -1,10 +1,13 @@
 //! Second step: the other dealers' shares arrive and are checked at once.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use super::keyed::Keyed;
 use super::session::{Session, Step, after_dealing};
 use crate::agree::Way;
+use crate::ahead::{Agreement, Agreements, Known, Own};
 use crate::codec::{CodecError, Reader};
 use crate::error::{Erasure, Rejection};
 use crate::hash::Digest;
@@ -30,9 +33,28 @@ pub struct Shared {
     pub(super) own: Option<Opening>,
     /// The digest of what this site signed as a dealer.
     pub(super) dealing: Digest,
+    pub(super) known: Known,
 }
 
 impl Shared {
+    /// The same, knowing what was agreed on ahead of time.
+    #[must_use]
+    pub fn knowing(self, ahead: Vec<Arc<Agreements>>) -> Self {
+        Self { known: Known(ahead), ..self }
+    }
+
+    /// What [`Keyed::mask`] will have to agree on and is not known yet: to be computed while the others
+    /// deal.
+    #[must_use]
+    pub fn agreement(&self) -> Agreement {
+        let (session, me) = (&self.session, self.session.seat.me);
+        let public = session.keys(me).mask;
+        let peers = session.seat.peers().map(|(_, peer)| peer).filter(|peer| *peer != me);
+        let others = peers.map(|peer| session.keys(peer).mask);
+        let own = Own { public, private: self.mask.duplicate() };
+        Agreement::of(own, others.filter(|other| !self.known.has(&public, other)))
+    }
+
     /// Takes the shares dealt to this site. Who dealt is what `inbox` says, and this site; the
     /// dealers' signed commitments go into every mask from here on, so that sites which were told
     /// differently do not cancel.
@@ -94,8 +116,9 @@ impl Shared {
         }
         let agreed = after_dealing(&session.agreed(), &dealers, dealings.iter().flatten());
         let dealings = dealings.into_iter().flatten().collect();
-        let (mask, secret, dealing) = (self.mask, self.secret, self.dealing);
-        let keyed = Keyed { session, mask, secret, dealing, agreed, dealers, dealings, held };
+        let (mask, secret, dealing, known) = (self.mask, self.secret, self.dealing, self.known);
+        let keyed =
+            Keyed { session, mask, secret, dealing, agreed, dealers, dealings, held, known };
         Ok((keyed, erasures))
     }
 
@@ -133,7 +156,7 @@ impl Shared {
         let own = own.map(|_| Opening::read(session.version(), &mut from)).transpose()?;
         let dealing = from.array("dealing")?;
         from.end()?;
-        Ok(Self { session, channels, mask, secret, own, dealing })
+        Ok(Self { session, channels, mask, secret, own, dealing, known: Known::default() })
     }
 }
 

@@ -30,6 +30,12 @@ impl Bundle {
         &self.name
     }
 
+    /// The one-time public keys: of the channel, of the mask.
+    #[must_use]
+    pub fn public_keys(&self) -> [&[u8; 32]; 2] {
+        [&self.keys.channel, &self.keys.mask]
+    }
+
     /// The digest of the plan these keys are for.
     #[must_use]
     pub fn plan(&self) -> &Digest {

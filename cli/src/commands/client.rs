@@ -279,6 +279,13 @@ fn status(dir: &Path, format: Format) -> anyhow::Result<()> {
     if !s.last_outcome.is_empty() {
         say(format!("last      {}", s.last_outcome));
     }
+    if s.key_log_contradictions > 0 {
+        let n = s.key_log_contradictions;
+        say(format!(
+            "key log   {n} times not what this site took before: the coordinator was restored from a \
+             backup, or shows different histories; tell the consortium"
+        ));
+    }
     for task in s.awaiting_approval {
         say(format!("waiting   for an approval: koinon client approve {task}"));
     }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use koinon_aggregation::ahead::{Agreement, Agreements};
 use koinon_proto::id::{Digest, Millis, SessionId, SiteId};
 use koinon_proto::wire;
 use rand::rngs::StdRng;
@@ -42,6 +43,7 @@ pub(super) enum Input {
     Blob { digest: Digest, bytes: Vec<u8> },
     BlobFailed { digest: Digest },
     Worked { job: Box<Job>, result: Result<Work, WorkError> },
+    Agreed { session: SessionId, agreements: Agreements },
 }
 
 /// Everything that the loop holds.
@@ -58,7 +60,7 @@ pub(super) struct Daemon {
     pub(super) report: ReportFile,
     pub(super) rng: StdRng,
     pub(super) clock: Clock,
-    /// Where downloads run.
+    /// Where downloads and agreements run.
     pub(super) tasks: Handle,
     /// Where frames go while there is a connection.
     pub(super) frames: Option<mpsc::Sender<wire::SiteFrame>>,
@@ -161,6 +163,7 @@ impl Daemon {
                 Event::BlobFailed { digest }
             }
             Input::Worked { job, result } => self.worked(&job, result),
+            Input::Agreed { session, agreements } => Event::Agreed { session, agreements },
         };
         self.handle(event)
     }
@@ -216,9 +219,19 @@ impl Daemon {
             }
             Effect::Work(job) => self.worker.work(job),
             Effect::StopWork { session } => self.worker.stop(&session),
+            Effect::Agree { session, agreement } => self.agree(session, agreement),
             Effect::Note(note) => self.note(&note),
         }
         Ok(())
+    }
+
+    /// Nobody waits for it, and when the node stops it is dropped.
+    fn agree(&self, session: SessionId, agreement: Box<Agreement>) {
+        let inputs = self.downloads.inputs.clone();
+        self.tasks.spawn_blocking(move || {
+            let agreements = agreement.run();
+            let _ = inputs.blocking_send(Input::Agreed { session, agreements });
+        });
     }
 
     /// Lets a frame out. Without a connection it is dropped: mail is sent again after the next hello.

@@ -55,6 +55,10 @@ pub struct NodeStatus {
     /// What this site has spent in privacy, over all starts; none before the first private round.
     #[serde(default)]
     pub privacy: Option<PrivacyStatus>,
+    /// Heads of the log of posted keys that did not extend what this site took before; see
+    /// `docs/operate.md`.
+    #[serde(default)]
+    pub key_log_contradictions: u64,
     /// The last code by which this site's policy or the coordinator said no.
     pub last_refusal: Option<String>,
 }
@@ -192,6 +196,7 @@ impl StatusFile {
             .filter(|offer| offer.refusal == Some(crate::error::Refusal::NotApproved))
             .map(|offer| offer.task.to_string())
             .collect();
+        status.key_log_contradictions = participant.key_log_contradictions() as u64;
         status.privacy = spent(participant, status.privacy.take());
         self.publish();
     }

@@ -123,6 +123,7 @@ impl Participant {
     /// Leaves the session for good, if the site is in one.
     pub(super) fn leave(&mut self, turn: &mut Turn<'_>, ending: Ending) {
         let phase = std::mem::replace(&mut self.phase, Phase::Idle);
+        self.ahead = None;
         let Some(round) = phase.round() else { return };
         let session = round.session;
         if phase.is_working() {

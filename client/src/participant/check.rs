@@ -21,7 +21,7 @@ use koinon_model::plan::TrainingPlan;
 use koinon_model::spec::{CheckedSpec, ModelSpec};
 use koinon_proto::task::{InitFrom, Privacy, TaskKind};
 use koinon_proto::wire::RoundKind as WireKind;
-use koinon_proto::{Digest, SiteId, TaskManifest, context, wire};
+use koinon_proto::{Digest, SiteId, TaskManifest, context, context_with_keys, wire};
 
 use super::offers::permitted;
 use super::phase::Round;
@@ -86,6 +86,14 @@ pub(super) fn invitation(
         round.fitted.as_ref(),
         clip.filter(|_| adaptive.is_some()),
     );
+    let bound = match &round.invite.keys {
+        Some(ahead) => {
+            let named = ahead.named.first().map(|named| Digest::try_from(&named[..]));
+            let named = named.and_then(Result::ok).ok_or(Refusal::PlanInvalid)?;
+            context_with_keys(&bound, &ahead.head, &named)
+        }
+        None => bound,
+    };
     refuse(plan.context != bound && !weak(Weakness::AnyContext), Refusal::ContextMismatch)?;
     let promised = match manifest.init_from {
         InitFrom::Version { digest } | InitFrom::File { digest } => Some(digest),

@@ -20,6 +20,7 @@ const HELD_MAX: usize = 256;
 impl Participant {
     pub(super) fn connected(&mut self, turn: &mut Turn<'_>) {
         self.held.clear();
+        self.link.log_size = self.log_size(turn.now);
         self.link.connected(turn);
         if let Some(wanted) = &mut self.roster_wanted {
             wanted.fetching = false;
@@ -142,6 +143,7 @@ impl Participant {
             Message::Survivors(message) => self.survivors(turn, message),
             Message::Unmask(message) => self.unmask(turn, message),
             Message::Outcome(message) => self.outcome(turn, message),
+            Message::KeysWanted(_) => self.keys_wanted(turn),
         }
     }
 

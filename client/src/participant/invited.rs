@@ -8,6 +8,7 @@ use std::sync::Arc;
 use koinon_proto::{Digest, Millis, wire};
 use prost::Message as _;
 
+use super::ahead::{Looked, slim};
 use super::check::{self, Task};
 use super::gather::Gather;
 use super::phase::Round;
@@ -25,17 +26,25 @@ pub(super) struct Invited {
 
 impl Participant {
     pub(super) fn invite(&mut self, turn: &mut Turn<'_>, invite: wire::Invite) {
-        if let Some(round) = self.phase.round()
-            && round.plan.to_bytes() == invite.plan
-        {
-            return self.invited_again(turn, &invite);
+        let (invite, told) = slim(invite);
+        let session = invite.plan.get(SESSION_IN_PLAN).map(<[u8]>::to_vec).unwrap_or_default();
+        if let Some(round) = self.phase.round() {
+            if round.plan.to_bytes() == invite.plan {
+                return self.invited_again(turn, &invite);
+            }
+            if round.session.0[..] == session[..] {
+                // One session has one plan, as one key has one session.
+                return turn.fault(Fault::Changed);
+            }
         }
         let Ok(task) = Digest::try_from(&invite.task[..]) else {
             return turn.fault(Fault::Malformed);
         };
-        let session = invite.plan.get(SESSION_IN_PLAN).map(<[u8]>::to_vec).unwrap_or_default();
-        match self.checked(invite, &task, turn.now) {
-            Ok(round) => self.enter(turn, round),
+        let looked = told.map(|told| self.look_ahead(turn, &told)).transpose();
+        let checked =
+            looked.and_then(|looked| Ok((self.checked(invite, &task, turn.now)?, looked)));
+        match checked {
+            Ok((round, looked)) => self.enter(turn, round, looked),
             Err(refusal) => {
                 let told = Digest::try_from(&session[..]).ok();
                 turn.note(Note::Refused { task: Some(task), session: told, refusal });
@@ -71,8 +80,9 @@ impl Participant {
         self.answered_before(turn, Question::Invite, &asked);
     }
 
-    fn enter(&mut self, turn: &mut Turn<'_>, round: Round) {
+    fn enter(&mut self, turn: &mut Turn<'_>, round: Round, looked: Option<Looked>) {
         self.leave(turn, Ending::Superseded);
+        self.keep_ahead(round.session, looked);
         let gather = Gather::new(&round);
         gather.ask(turn);
         self.move_to(turn, Phase::Invited(Invited { round, gather }));
@@ -90,13 +100,14 @@ impl Participant {
                 };
                 turn.push(Effect::Work(Box::new(job)));
                 self.move_to(turn, Phase::Training(Training { round: phase.round, opens }));
+                self.agree_while_training(turn);
             }
             Err(refusal) => self.withdraw(turn, refusal),
         }
     }
 }
 
-/// The invitation's content without what changes when it is sent again.
+/// The content of an invitation, as it is kept, without what changes when it is sent again.
 pub(super) fn invite_digest(invite: &wire::Invite) -> Digest {
     Digest::of(&wire::Invite { budget_ms: 0, ..invite.clone() }.encode_to_vec())
 }

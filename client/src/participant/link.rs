@@ -24,6 +24,8 @@ pub(super) struct Link {
     confirmed: bool,
     heartbeat_ms: Millis,
     next_hello_ms: Millis,
+    /// Entries of the newest log of posted keys that the site took.
+    pub(super) log_size: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,7 @@ impl Link {
             confirmed: false,
             heartbeat_ms: heartbeat_ms.max(1),
             next_hello_ms: 0,
+            log_size: 0,
         }
     }
 
@@ -116,6 +119,7 @@ impl Link {
             site_epoch: self.site_epoch,
             first_sequence: self.outbox.first_sequence(),
             coordinator_epoch: self.coordinator_epoch,
+            log_size: Some(self.log_size),
         };
         self.send(turn, wire::site_frame::Frame::Hello(hello));
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use koinon_proto::wire::to_coordinator::Message as Reply;
 use koinon_proto::{Digest, TaskManifest, limits, wire};
-use prost::Message as _;
 
 use super::{Note, Participant, Turn};
 use crate::error::{Fault, Refusal};
@@ -73,10 +72,12 @@ impl Participant {
         if self.link.coordinator_epoch == 0 {
             return; // The first welcome makes the first check-in.
         }
-        let body = self.check_in_body();
-        if self.checked_in.as_ref() != Some(&body) {
-            self.checked_in = Some(body.clone());
-            self.post_body(turn, body);
+        let check_in = self.check_in_message();
+        if self.checked_in.as_ref() != Some(&check_in) {
+            // Another head alone is no reason to check in again.
+            let head = self.log_head(turn.now);
+            self.post(turn, Reply::CheckIn(wire::CheckIn { head, ..check_in.clone() }));
+            self.checked_in = Some(check_in);
         }
     }
 
@@ -86,14 +87,13 @@ impl Participant {
         self.check_in(turn);
     }
 
-    fn check_in_body(&self) -> Vec<u8> {
+    fn check_in_message(&self) -> wire::CheckIn {
         let policy = &self.setup.policy;
         let done = |(task, offer): &(&Digest, &Offer)| {
             !self.paused && permitted(policy, task, &offer.manifest).is_ok()
         };
         let tasks = self.offers.iter().filter(done).map(|(task, _)| task.0.to_vec()).collect();
         let roster = self.roster_digest().map(Vec::from).unwrap_or_default();
-        let message = Reply::CheckIn(wire::CheckIn { tasks, roster });
-        wire::ToCoordinator { message: Some(message) }.encode_to_vec()
+        wire::CheckIn { tasks, roster, head: Vec::new() }
     }
 }

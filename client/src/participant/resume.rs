@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use koinon_aggregation::ahead::Stock;
 use koinon_aggregation::client::{Advertised, Masked, Revealed, Shared, Signed};
 use koinon_aggregation::roster::SignedRoster;
 use koinon_proto::{Digest, SessionId, TaskManifest, wire};
@@ -78,6 +79,9 @@ pub(super) fn resume(
         held: VecDeque::new(),
         offers,
         checked_in: None,
+        stock: Stock::default(),
+        posted_ms: None,
+        ahead: None,
         phase: phase.unwrap_or(Phase::Idle),
         paused: false,
         found,

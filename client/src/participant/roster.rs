@@ -33,8 +33,14 @@ impl Participant {
                 let digest = Digest(roster.digest());
                 let version = roster.roster().version;
                 let member = self.is_member(&roster, turn.now);
+                let before = self.coordinator_key(turn.now);
                 self.durable.roster = bytes;
                 self.roster = Some(roster);
+                if self.coordinator_key(turn.now) != before {
+                    // Another coordinator keeps another log: what waits was signed for the last one.
+                    self.stock.clear();
+                }
+                self.link.log_size = self.log_size(turn.now);
                 self.persist(turn);
                 turn.note(Note::Roster { version, digest, member });
                 self.check_in(turn);

@@ -88,12 +88,14 @@ impl Participant {
         }
         match notice.and_then(|notice| self.share(turn, &notice)) {
             Ok((shared, reply)) => {
+                let (session, agreement) = (Digest(round.plan.session), shared.agreement());
                 let secret = shared.to_secret_bytes();
                 let Phase::Sharing(phase) = &mut self.phase else {
                     unreachable!("the phase was just looked at");
                 };
                 phase.step = Step::Shared;
                 self.answer(turn, Question::Participants, asked, Some(reply), secret);
+                self.agree_while_others_deal(turn, session, agreement);
             }
             Err(rejection) => unverified(turn, &rejection),
         }
@@ -106,7 +108,7 @@ impl Participant {
         let Some(round) = self.phase.round() else {
             return Err(Rejection::OutOfTurn { what: "participants" });
         };
-        let state = Advertised::from_secret_bytes(&active.secret)?;
+        let state = Advertised::from_secret_bytes(&active.secret)?.knowing(self.known());
         let members = roster.roster().clients_at(Some(turn.now));
         let floor = round.floor(self.setup.policy.cohort.min);
         let (shared, shares) =
@@ -179,6 +181,7 @@ impl Participant {
         {
             return self.withdraw(turn, refusal);
         }
+        let known = self.known();
         let Phase::Sharing(Sharing {
             round,
             step: Step::Keyed { keyed, asked },
@@ -188,7 +191,8 @@ impl Participant {
         else {
             unreachable!("the phase was just looked at");
         };
-        let (state, update) = match keyed.mask(encoded, &self.setup.identity) {
+        self.ahead = None;
+        let (state, update) = match keyed.knowing(known).mask(encoded, &self.setup.identity) {
             Ok(masked) => masked,
             Err(rejection) => {
                 unverified(turn, &rejection);

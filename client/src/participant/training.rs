@@ -1,9 +1,10 @@
 //! Training: local work is under way, and nothing of this session has left the site.
 //!
-//! Long work comes before keys are made, so that a site lost here costs the others nothing. With the
-//! result, the one-time keys are made and offered: the first thing that must not be said differently.
+//! Long work comes before keys are offered, so that a site lost here costs the others nothing. With the
+//! result the one-time keys are offered, fresh ones if none were posted ahead: the first thing that must
+//! not be said differently.
 
-use koinon_aggregation::client::advertise;
+use koinon_aggregation::client::advertise_posted;
 use koinon_aggregation::{Clipped, EncodeError, Encoded, EncodingPlan, Signer};
 use koinon_model::metrics::evaluation::evaluation_fields;
 use koinon_proto::wire::to_coordinator::Message as Reply;
@@ -72,9 +73,10 @@ impl Participant {
         else {
             unreachable!("worked() looked at the phase");
         };
+        let keys = self.keys_for(turn, &round.session);
         let signer: &dyn Signer = &self.setup.identity;
         let site = self.setup.site.as_str();
-        let advertised = advertise(round.plan.clone(), site, signer, turn.rng);
+        let advertised = advertise_posted(round.plan.clone(), site, &keys, signer);
         let (state, bundle) = advertised.expect("the plan was checked when it was read");
         let asked = invite_digest(&round.invite);
         self.durable.sessions.insert(round.session);

@@ -110,6 +110,14 @@ impl Participant {
         &self.durable.budget
     }
 
+    /// How often the log of posted keys did not extend what this site had taken of it before: more than
+    /// never says that the coordinator was restored from a backup, or shows different histories. The
+    /// first heads, as they were signed, are in the durable state.
+    #[must_use]
+    pub fn key_log_contradictions(&self) -> usize {
+        self.durable.heads.contradictions()
+    }
+
     /// What this site's policy permits of it.
     #[must_use]
     pub fn privacy_policy(&self) -> &PrivacyPolicy {

@@ -160,7 +160,7 @@ fn every_answer_is_persisted_before_it_leaves() {
     for index in 1..6 {
         world.tell(index, participants.clone());
     }
-    assert_eq!(effects_of(&mut world, 0, participants), ["persist", "shares"]);
+    assert_eq!(effects_of(&mut world, 0, participants), ["persist", "shares", "agree"]);
     let inboxes = rounds.inboxes(&mut world);
     for (index, inbox) in inboxes.iter().skip(1) {
         world.tell(*index, ToSite::Inbox(inbox.clone()));

@@ -50,6 +50,7 @@ pub(crate) fn effect_name(effect: &Effect) -> Option<String> {
         Effect::Fetch(_) => "fetch",
         Effect::Work(_) => "work",
         Effect::StopWork { .. } => "stop",
+        Effect::Agree { .. } => "agree",
         Effect::Note(_) => return None,
         Effect::Send(frame) => match &frame.frame {
             Some(wire::site_frame::Frame::Mail(mail)) => {

@@ -328,6 +328,7 @@ impl World {
             budget_ms: 60_000,
             unclipped: round.unclipped.to_vec(),
             clip: task.clip(round).unwrap_or(0.0),
+            keys: None,
         }
     }
 
@@ -422,6 +423,9 @@ impl World {
                 None => events.push_back(Event::BlobFailed { digest }),
             },
             Effect::Fetch(_) | Effect::StopWork { .. } => {}
+            Effect::Agree { session, agreement } => {
+                events.push_back(Event::Agreed { session, agreements: agreement.run() });
+            }
             Effect::Work(job) if !site.works => site.job = Some(job),
             Effect::Work(job) => {
                 let result = Ok(contribution(&job));
@@ -575,7 +579,8 @@ impl Site {
             Some(F::Mail(mail)) => {
                 let body = mail.envelope.as_ref()?.body.clone();
                 match wire::ToCoordinator::decode(&body[..]).ok()?.message? {
-                    FromSite::CheckIn(_) | FromSite::Refusal(_) | FromSite::Failure(_) => None,
+                    FromSite::CheckIn(_) | FromSite::PostedKeys(_) => None,
+                    FromSite::Refusal(_) | FromSite::Failure(_) => None,
                     _ => Some(body),
                 }
             }
@@ -640,17 +645,19 @@ pub(crate) struct Rounds {
 impl Rounds {
     pub(crate) fn start(world: &mut World, task: &Task, round: &Round, sites: &[usize]) -> Self {
         let plan = world.plan(task, round);
-        let session = plan.session.to_vec();
         for &index in sites {
             let offer = ToSite::Offer(wire::Offer { manifest: task.bytes.clone() });
             world.tell_current(index, offer);
             let invite = world.invite(task, round);
             world.tell_current(index, ToSite::Invite(invite));
         }
+        Self::of(plan, sites)
+    }
+    pub(crate) fn of(plan: SessionPlan, sites: &[usize]) -> Self {
+        let session = plan.session.to_vec();
         Self { server: ServerSession::new(plan).unwrap(), sites: sites.to_vec(), session }
     }
 
-    /// Takes the bundles and fixes the participants.
     pub(crate) fn bundles(&mut self, world: &mut World) -> wire::Participants {
         let members = world.roster.clone();
         let members = members.roster().clients_at(None);

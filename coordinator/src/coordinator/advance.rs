@@ -149,6 +149,8 @@ impl Coordinator {
         let session = session_id(digest, round, attempt, &random);
         let clip = task.adapted().filter(|_| kind == Kind::Train).map(|adapted| adapted.clip.0);
         let about = context(digest, kind.to_wire(), round, version.as_ref(), fitted.as_ref(), clip);
+        let ahead = self.keys_ahead(&task.manifest, &cohort);
+        let about = ahead.as_ref().map_or(about, |ahead| ahead.bind(&about));
         let roster = self.roster.as_ref().expect("candidates are members of a roster");
         let encoding = self.materials[digest].encoding(&task.manifest, kind);
         let members = roster.roster().clients_at(Some(self.now)).members().count();
@@ -168,11 +170,13 @@ impl Coordinator {
         let live = live.expect("a manifest's floor and ceiling are those of a plan");
         self.live.insert(*digest, live);
         let task = *digest;
+        let (plan, keys) = (bytes, ahead.map(|ahead| ahead.head));
         let change =
-            Change::RoundStarted { task, kind, round, attempt, session, plan: bytes, cohort };
+            Change::RoundStarted { task, kind, round, attempt, session, plan, cohort, keys };
         self.decide(out, change);
         let cohort: Vec<SiteId> = self.running(digest).terms.cohort.iter().cloned().collect();
         self.tell(out, digest, &cohort);
+        cohort.iter().for_each(|site| self.want_keys(out, site));
         true
     }
 

@@ -91,6 +91,7 @@ impl Coordinator {
             }
             connection.check_in = None;
             connection.post = Some(Post::new(rng.next_u64().max(1), hello));
+            connection.log_size = hello.log_size;
             // What is put in is sent below, after the welcome.
             self.refill(&mut Out::default(), site);
         }
@@ -173,7 +174,8 @@ impl Coordinator {
         let unreadable = WireError::Decode { what: "a message to the coordinator" };
         let message = wire::ToCoordinator::decode(body).map_err(|_| unreadable)?;
         match message.message.ok_or(WireError::Missing { what: "the message" })? {
-            Message::CheckIn(check_in) => self.on_check_in(site, &check_in),
+            Message::CheckIn(check_in) => self.on_check_in(out, site, &check_in),
+            Message::PostedKeys(posted) => self.on_posted_keys(out, site, (key, posted.batch)),
             Message::Refusal(refusal) => self.on_decline(out, site, &refusal.session, refusal.code),
             Message::Failure(failure) => self.on_decline(out, site, &failure.session, failure.code),
             Message::Report(report) => self.on_report(out, site, report),
@@ -186,7 +188,12 @@ impl Coordinator {
         }
     }
 
-    fn on_check_in(&mut self, site: &SiteId, message: &wire::CheckIn) -> Result<(), Rejection> {
+    fn on_check_in(
+        &mut self,
+        out: &mut Out,
+        site: &SiteId,
+        message: &wire::CheckIn,
+    ) -> Result<(), Rejection> {
         let count = message.tasks.len();
         if count > TASKS_MAX {
             let (count, count_max) = (count as u64, TASKS_MAX as u64);
@@ -201,6 +208,8 @@ impl Coordinator {
             connection.pauses.clear();
             self.stirred = true;
         }
+        self.on_log_head(out, &message.head);
+        self.want_keys(out, site);
         Ok(())
     }
 

@@ -47,6 +47,9 @@ impl Coordinator {
             self.roster = Some(signed);
             out.blobs.push((roster, bytes));
             self.decide(out, Change::RosterPublished { roster });
+            for site in self.state.keys.stale(|site| self.key_of(site)) {
+                self.decide(out, Change::KeysDropped { site });
+            }
             self.stirred = true;
             self.begin_anew(out);
             self.announce_roster(out, roster, strangers);

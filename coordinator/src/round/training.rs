@@ -96,6 +96,12 @@ impl Training {
             budget_ms: terms.deadline_ms.saturating_sub(now),
             unclipped: terms.adapted.as_ref().map(Adapted::told).unwrap_or_default(),
             clip: terms.adapted.as_ref().map_or(0.0, |adapted| adapted.clip.0),
+            // What proves to this site that the log grew is added where it is posted.
+            keys: terms.ahead.as_ref().map(|ahead| wire::KeysAhead {
+                head: ahead.head.to_vec(),
+                named: ahead.named.clone(),
+                consistency: Vec::new(),
+            }),
         })]
     }
 

@@ -25,7 +25,7 @@ use super::listener::Member;
 use crate::Coordinator;
 use crate::event::{Answer, Effect, Event, Rejection};
 use crate::journal::Journal;
-use crate::record::Record;
+use crate::record::{Change, Record};
 
 /// Commands that wait for the driver; who finds the queue full waits in turn.
 const QUEUE: usize = 64;
@@ -266,6 +266,9 @@ impl Driver {
         mut queue: mpsc::Receiver<Command>,
     ) -> Result<(), ServerError> {
         let now = self.clock.now();
+        if self.core.lost_key_log().is_some() {
+            tracing::error!("{KEY_LOG_LOST}");
+        }
         let effects = self.core.boot(now, &mut self.rng);
         let mut batch = Batch::default();
         batch.add(effects);
@@ -430,9 +433,19 @@ impl Batch {
         for effect in effects {
             match effect {
                 Effect::Blob { digest, bytes } => self.blobs.push((digest, bytes)),
-                Effect::Record(record) => self.records.push(record),
+                Effect::Record(record) => {
+                    if let Change::KeyLogLost { .. } = record.change {
+                        tracing::error!("{KEY_LOG_LOST}");
+                    }
+                    self.records.push(record);
+                }
                 other => self.after.push(other),
             }
         }
     }
 }
+
+/// Said when it is found out, and at every start from then on.
+const KEY_LOG_LOST: &str = "key_log_lost: a site has a newer head of the log of posted keys, signed by \
+    this coordinator, than the journal: it was restored from a backup. Rounds go on with keys made when \
+    they are needed; see docs/operate.md, Backup and restore";

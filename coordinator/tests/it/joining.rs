@@ -192,7 +192,11 @@ fn a_first_check_in_without_a_roster_is_no_mistake_and_invites_nobody() {
     let site = world.name(0);
     for (roster, expected) in [(vec![], None), (vec![7; 31], Some("bad_id"))] {
         let tasks = vec![task.into()];
-        let letter = world.site(0).say(ToCoordinator::CheckIn(wire::CheckIn { tasks, roster }));
+        let letter = world.site(0).say(ToCoordinator::CheckIn(wire::CheckIn {
+            tasks,
+            roster,
+            head: Vec::new(),
+        }));
         world.send(&site, letter);
         world.step();
         world.settle();

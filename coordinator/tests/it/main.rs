@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop at once")]
 
+mod ahead;
 mod hostile;
 mod joining;
 mod large;

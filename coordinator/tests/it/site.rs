@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use koinon_aggregation::ahead::{Head, Named, Stock, check_named};
 use koinon_aggregation::client::{Advertised, Masked, Revealed, Shared, Signed, advertise};
 use koinon_aggregation::identity::Identity;
 use koinon_aggregation::roster::{Roster, SignedRoster};
@@ -75,6 +76,13 @@ pub(crate) struct Site {
     /// Whether it flips a bit of its upload's last chunk.
     pub(crate) garbles: bool,
     pub(crate) refuses: bool,
+    /// Whether it posts keys ahead.
+    pub(crate) posts: bool,
+    /// The newest head of the log of posted keys.
+    pub(crate) head: Option<Head>,
+    stock: Stock,
+    /// Its own keys that invitations named.
+    pub(crate) named: Vec<[u8; 32]>,
     /// Chunks it sent.
     pub(crate) chunks: usize,
     pub(crate) rejections: Vec<String>,
@@ -108,6 +116,10 @@ impl Site {
             stalls: false,
             garbles: false,
             refuses: false,
+            posts: true,
+            head: None,
+            stock: Stock::default(),
+            named: Vec::new(),
             chunks: 0,
             rejections: Vec::new(),
             outcomes: Vec::new(),
@@ -130,6 +142,7 @@ impl Site {
             site_epoch: self.epoch,
             first_sequence: self.outbox.first_sequence(),
             coordinator_epoch: self.coordinator_epoch,
+            log_size: self.posts.then(|| self.head.as_ref().map_or(0, Head::size)),
         }))
     }
 
@@ -139,6 +152,7 @@ impl Site {
         self.outbox = Outbox::new();
         self.inbox = Inbox::new();
         self.coordinator_epoch = 0;
+        self.stock.clear();
     }
 
     fn frame(&self, frame: Up) -> wire::SiteFrame {
@@ -219,7 +233,11 @@ impl Site {
     fn check_in(&mut self) {
         let Some((roster, _)) = &self.roster else { return };
         let tasks = self.offers.iter().map(|task| (*task).into()).collect();
-        let frame = self.say(Say::CheckIn(wire::CheckIn { tasks, roster: (*roster).into() }));
+        let frame = self.say(Say::CheckIn(wire::CheckIn {
+            tasks,
+            roster: (*roster).into(),
+            head: self.head.as_ref().map(Head::to_bytes).unwrap_or_default(),
+        }));
         self.out.push(frame);
     }
 
@@ -238,6 +256,7 @@ impl Site {
                 }
             }
             Hear::Invite(invite) => self.on_invite(invite),
+            Hear::KeysWanted(_) => self.post_keys(),
             Hear::Participants(m) => self.on_participants(&m),
             Hear::Inbox(m) => self.on_inbox(&m),
             Hear::Survivors(m) => self.on_survivors(&m),
@@ -252,7 +271,41 @@ impl Site {
         }
     }
 
+    /// Posts a batch; also used by tests to post more than an honest site would.
+    pub(crate) fn post_keys(&mut self) {
+        assert!(self.posts, "{} is asked for keys", self.name);
+        let keeper = super::world::setup().identity.public();
+        let (name, identity) = (self.name.as_str(), &self.identity);
+        let batch = self.stock.make(&keeper, name, identity, &mut self.rng).to_bytes();
+        let frame = self.say(Say::PostedKeys(wire::PostedKeys { batch }));
+        self.out.push(frame);
+    }
+
+    /// What it posted and was not sent by an answer to a frame.
+    pub(crate) fn take_out(&mut self) -> Vec<wire::SiteFrame> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Checks what an honest coordinator says of posted keys: nothing of it may ever be refused.
+    fn on_keys(&mut self, keys: &wire::KeysAhead) {
+        assert!(self.posts, "{} is named keys", self.name);
+        let keeper = super::world::setup().identity.public();
+        let head = Head::from_bytes(&keys.head).unwrap();
+        let hash = |hash: &Vec<u8>| <[u8; 32]>::try_from(&hash[..]).unwrap();
+        let proof: Vec<_> = keys.consistency.iter().map(hash).collect();
+        let taken = head.check_extends(self.head.as_ref(), &proof, &keeper);
+        assert_eq!(taken, Ok(()), "{}: {:?} {head:?}", self.name, self.head);
+        let all: Vec<Named> =
+            keys.named.iter().map(|bytes| Named::from_bytes(bytes).unwrap()).collect();
+        let members = self.roster.as_ref().unwrap().1.clone();
+        assert_eq!(check_named(&keeper, &head, &all, &members.clients_at(None)), Ok(()));
+        self.head = Some(head);
+        let own = all.iter().find(|named| named.site() == self.name.as_str());
+        self.named.extend(own.map(|own| *own.channel()));
+    }
+
     fn on_invite(&mut self, invite: wire::Invite) {
+        invite.keys.iter().for_each(|keys| self.on_keys(keys));
         let plan = SessionPlan::from_bytes(&invite.plan).unwrap();
         let id = Digest(plan.session);
         let session = invite.plan[4..36].to_vec();

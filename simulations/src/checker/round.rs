@@ -66,6 +66,11 @@ impl Checker {
                 self.version = *version;
             }
             Change::RoundStarted { .. } => self.started(now, record),
+            // Keys belong to no round; what is named of them is checked where it is told.
+            Change::KeysPosted { .. } | Change::KeysDropped { .. } => {}
+            Change::KeyLogLost { .. } => {
+                self.violation(now, "journal", "the log of posted keys was lost without a backup");
+            }
             Change::Coasted { version, .. } => self.version = Some(*version),
             Change::TaskCancelled { .. } => {
                 // A cancelled task takes its round with it.

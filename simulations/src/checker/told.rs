@@ -46,7 +46,7 @@ impl Checker {
             (!round(session).is_some_and(true_of)).then_some(what)
         };
         match message {
-            Message::Roster(_) => None,
+            Message::Roster(_) | Message::KeysWanted(_) => None,
             Message::Offer(_) => (!self.submitted).then_some("of a task"),
             Message::Invite(invite) => {
                 let plan = SessionPlan::from_bytes(&invite.plan).ok();

@@ -3,6 +3,7 @@
 use super::Checker;
 use crate::oracle::unpack;
 use crate::uniform::Uniformity;
+use koinon_aggregation::Bundle;
 use koinon_proto::wire::to_coordinator::Message;
 use koinon_proto::{Digest, Millis, SessionId, wire};
 use prost::Message as _;
@@ -38,7 +39,26 @@ impl Checker {
                 }
             }
             Some(Message::Reveal(m)) => self.reveal(now, site, &m),
+            Some(Message::Ready(m)) => self.offers_keys(now, site, &m),
+            Some(Message::Refusal(m)) if !self.hub_lies && LOG_CODES.contains(&&m.code[..]) => {
+                let place = format!("site {site}");
+                self.violation(now, place, format!("refuses an honest coordinator ({})", m.code));
+            }
             _ => {}
+        }
+    }
+
+    fn offers_keys(&mut self, now: Millis, site: usize, m: &wire::Ready) {
+        let (Some(session), Ok(bundle)) = (session(&m.session), Bundle::from_bytes(&m.bundle))
+        else {
+            return;
+        };
+        for key in bundle.public_keys() {
+            let first = *self.offered.entry(*key).or_insert((session, site));
+            if first != (session, site) {
+                let what = format!("offers keys of session {} again", first.0.short());
+                self.violation(now, self.at(site, session), what);
+            }
         }
     }
 
@@ -124,3 +144,6 @@ fn session(bytes: &[u8]) -> Option<SessionId> {
 const WORDS_MAX: usize = 4_096;
 /// Words that tell two masks apart.
 const FINGERPRINT: usize = 8;
+
+/// Why a site refuses what it is told of posted keys.
+const LOG_CODES: [&str; 2] = ["key_log", "keys_unproven"];

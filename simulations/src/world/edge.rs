@@ -112,6 +112,15 @@ impl World {
         }
     }
 
+    pub(super) fn agreed(&mut self, now: Millis, site: usize, life: u64) {
+        let machine = &mut self.sites[site];
+        if machine.life == life
+            && let Some((session, agreements)) = machine.agreed.pop_front()
+        {
+            self.site_event(now, site, Event::Agreed { session, agreements });
+        }
+    }
+
     pub(super) fn fetched(&mut self, now: Millis, site: usize, life: u64, digest: Digest) {
         if self.sites[site].life != life {
             return;
@@ -182,6 +191,13 @@ impl World {
             }
             Effect::StopWork { session } => {
                 self.sites[site].work.take_if(|work| work.session == session);
+                Ok(())
+            }
+            Effect::Agree { session, agreement } => {
+                let machine = &mut self.sites[site];
+                machine.agreed.push_back((session, agreement.run()));
+                let at = now.saturating_add(AGREE_MS);
+                self.queue.push(at, Happening::Agreed { site, life: machine.life });
                 Ok(())
             }
             Effect::Note(note) => {
@@ -258,3 +274,6 @@ impl World {
         self.queue.push(later, Happening::SiteStarts { site });
     }
 }
+
+/// How long a site takes to agree with the others.
+const AGREE_MS: Millis = 5;

@@ -54,6 +54,7 @@ impl World {
             seed: *seed,
             replay: run.replay.clone(),
             start_ms: START_MS,
+            hub_lies: faults.coordinator_lie.is_some(),
             sites: names.clone(),
             roster,
             manifest: manifest.clone(),

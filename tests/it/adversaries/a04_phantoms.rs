@@ -1,6 +1,7 @@
 //! A4: phantom sites and swapped keys. With fifteen sites of its own making, a coordinator opens the
 //! sixteenth's sum.
 
+use koinon_aggregation::ahead::Stock;
 use koinon_aggregation::client::advertise;
 use koinon_aggregation::identity::Identity;
 use koinon_aggregation::planted::Weakness;
@@ -11,7 +12,8 @@ use koinon_proto::{Digest, wire};
 
 use super::sites::world::member;
 use super::sites::{
-    Round, Rounds, World, audit, bundles, gained, is, ready, refusal, site_name, told_participants,
+    Hub, Round, Rounds, World, audit, bundles, gained, is, ready, refusal, site_name,
+    told_participants, with_keys,
 };
 use super::sums::rng;
 use super::{Class, Outcome, Plant, script};
@@ -28,6 +30,11 @@ pub(super) const CLASS: Class = Class {
             a_man_in_the_middle,
             "shares sealed to a key that the coordinator put in another's place",
             Plant::Checks(&[Weakness::UnsignedBundle])
+        ),
+        script!(
+            posted_keys_of_the_coordinators_own,
+            "agreement with keys that the coordinator posted in another's name",
+            Plant::Checks(&[Weakness::UnprovenKeys])
         ),
         script!(
             an_expired_identity,
@@ -55,6 +62,33 @@ fn announce(world: &mut World, members: Vec<Member>, signer: &Identity) {
     let bytes = world.roster.bytes().to_vec();
     world.blobs.insert(Digest(world.roster.digest()), bytes);
     (0..world.sites.len()).for_each(|index| world.announce(index));
+}
+
+/// The coordinator signs a batch in the name of site 1, puts it into its log and names it, rightly
+/// proven to be there; and another one that is nowhere in the log.
+fn posted_keys_of_the_coordinators_own(_: bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    for in_the_log in [true, false] {
+        let (mut world, task) = ready(6);
+        let (mut hub, sites) = (Hub::default(), world.all());
+        hub.collect(&mut world, &sites);
+        let keeper = Identity::from_secret_bytes(&world.coordinator.to_secret_bytes());
+        let name = site_name(1).to_string();
+        let signer =
+            if in_the_log { keeper } else { Identity::from_secret_bytes(&world.sites[1].secret) };
+        let mut own = Stock::default();
+        let public = world.coordinator.public();
+        let batch = own.make(&public, &name, &signer, &mut rng(5)).clone();
+        let place = if in_the_log { hub.log.append(&batch.entry(&public)).unwrap() } else { 1 };
+        hub.batches.insert(name, (batch, place));
+        let keys = hub.ahead(&world, 0, 0);
+        let (_, invite) = with_keys(&world, &task, &Round::train(1), keys);
+        let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Invite(invite)));
+        outcome.goal(!got.is_empty(), format!("keys for it, in the log: {in_the_log}"));
+        outcome.holds(refusal(&world, 0) == "keys_unproven", refusal(&world, 0));
+        audit(&mut outcome, &mut world, 0);
+    }
+    outcome
 }
 
 fn fifteen_invented_sites(_: bool) -> Outcome {

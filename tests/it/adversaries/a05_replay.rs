@@ -7,8 +7,8 @@ use koinon_proto::wire::to_site::Message as ToSite;
 use super::center;
 use super::sites::world::whole_round;
 use super::sites::{
-    Round, Rounds, Task, World, audit, bundles, fault, gained, is, ready, refusal, reported,
-    told_participants,
+    Hub, Round, Rounds, Task, World, audit, bundles, fault, gained, give_up, is, ready, refusal,
+    reported, told_participants, with_keys,
 };
 use super::{Class, Outcome, Plant, script};
 
@@ -29,6 +29,11 @@ pub(super) const CLASS: Class = Class {
             an_older_protocol,
             "a session under a version that the site has given up",
             Plant::World("the site's policy still permits the older version")
+        ),
+        script!(
+            posted_keys_named_until_they_are_gone,
+            "one pair of posted keys in two sessions, or a site without keys",
+            Plant::Checks(&[Weakness::KeyAgain])
         ),
         script!(
             old_answers_to_the_coordinator,
@@ -69,6 +74,32 @@ fn a_bundle_of_another_session(_: bool) -> Outcome {
     let mut participants = rounds.bundles(&mut world);
     participants.bundles[3].clone_from(&old[3]);
     told_participants(world, participants, "shares left", "wrong_session")
+}
+
+/// More sessions than a batch has keys name the same few pairs, and each is given up.
+fn posted_keys_named_until_they_are_gone(_: bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    let (mut world, task) = ready(6);
+    let (mut hub, sites) = (Hub::default(), world.all());
+    hub.collect(&mut world, &sites);
+    let mut seen = std::collections::BTreeSet::new();
+    for session in 1..=40_u8 {
+        let known = if session == 1 { 0 } else { hub.log.size() };
+        let keys = hub.ahead(&world, session % 16, known);
+        let (_, invite) = with_keys(&world, &task, &Round::train(session), keys);
+        world.tell(0, ToSite::Invite(invite));
+        let said = bundles(&mut world, 0);
+        outcome.holds(said.len() == 1, format!("session {session}: {} bundles", said.len()));
+        let said =
+            said.iter().filter_map(|bytes| koinon_aggregation::Bundle::from_bytes(bytes).ok());
+        for bundle in said {
+            let new = bundle.public_keys().into_iter().all(|key| seen.insert(*key));
+            outcome.goal(!new, format!("session {session} has keys of another"));
+        }
+        give_up(&mut world, session);
+    }
+    audit(&mut outcome, &mut world, 0);
+    outcome
 }
 
 fn an_older_protocol(planted: bool) -> Outcome {

@@ -1,6 +1,7 @@
 //! A15: crashes after an answer, and disks that go back. A site that forgets what it said can be made
 //! to say it differently; a coordinator that forgets can lose or double an update.
 
+use koinon_aggregation::planted::Weakness;
 use koinon_client::participant::Participant;
 use koinon_coordinator::record::Change;
 use koinon_proto::wire;
@@ -9,7 +10,8 @@ use koinon_proto::wire::to_site::Message as ToSite;
 use super::center;
 use super::sites::world::{participant, setup};
 use super::sites::{
-    Disk, Round, Rounds, audit, contradicts_itself, ledger_of, let_out, ready, reported,
+    Disk, Hub, Round, Rounds, audit, contradicts_itself, gained, give_up, ledger_of, let_out,
+    ready, refusal, reported, with_keys,
 };
 use super::{Class, Outcome, Plant, script};
 
@@ -25,6 +27,11 @@ pub(super) const CLASS: Class = Class {
             an_older_state_brought_back,
             "a second signature of a site restored from a backup",
             Plant::World("the ledger is restored with it, as by a snapshot of the whole machine")
+        ),
+        script!(
+            a_key_log_shown_in_two_histories,
+            "a site that takes a log which forgets what it was shown before",
+            Plant::Checks(&[Weakness::AnyHead])
         ),
         script!(
             a_coordinator_that_dies_after_accepting,
@@ -113,6 +120,42 @@ fn an_older_state_brought_back(planted: bool) -> Outcome {
     let cut =
         Participant::new(setup(&site.name, &site.secret, &site.policy), Some(cut.into()), None);
     outcome.holds(cut.is_err(), "half a state starts");
+    audit(&mut outcome, &mut world, 0);
+    outcome
+}
+
+/// The log is rolled back, forked, and forked further on, each with whatever proof there is; also by
+/// way of an older head that the site once took.
+fn a_key_log_shown_in_two_histories(_: bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    let (mut world, task) = ready(6);
+    let (mut hub, sites) = (Hub::default(), world.all());
+    hub.collect(&mut world, &sites);
+    let old = hub.clone();
+    hub.collect(&mut world, &sites);
+    for (session, hub, known) in [(1, &old, 0), (2, &hub, 6)] {
+        let (_, invite) =
+            with_keys(&world, &task, &Round::train(session), hub.ahead(&world, 0, known));
+        let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Invite(invite)));
+        outcome.holds(got.len() == 1, "the honest log is refused");
+        give_up(&mut world, session);
+    }
+    let mut fork = old.clone();
+    fork.collect(&mut world, &[5, 4, 3, 2, 1, 0]);
+    let mut further = fork.clone();
+    further.collect(&mut world, &[3, 4]);
+    let lies = [(&old, 6), (&fork, 6), (&fork, 12), (&further, 6), (&further, 12), (&further, 0)];
+    for (session, (hub, known)) in (3_u8..).zip(lies) {
+        world.restart(0);
+        world.tell(0, ToSite::Offer(wire::Offer { manifest: task.bytes.clone() }));
+        let (_, invite) =
+            with_keys(&world, &task, &Round::train(session), hub.ahead(&world, 1, known));
+        let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Invite(invite)));
+        outcome.goal(!got.is_empty(), format!("session {session}: it takes part"));
+        outcome.holds(refusal(&world, 0) == "key_log", refusal(&world, 0));
+    }
+    let evidence = world.sites[0].participant.key_log_contradictions();
+    outcome.holds(evidence > 2, format!("{evidence} pairs of heads are kept"));
     audit(&mut outcome, &mut world, 0);
     outcome
 }

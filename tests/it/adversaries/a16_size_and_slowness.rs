@@ -25,6 +25,11 @@ pub(super) const CLASS: Class = Class {
             Plant::Checks(&[Weakness::AnyWelcome])
         ),
         script!(
+            a_flood_of_posted_keys,
+            "a journal and a log that a site makes grow as fast as it can sign",
+            Plant::Checks(&[Weakness::AnyPostings])
+        ),
+        script!(
             garbled_mail,
             "a panic, or one thing said in two ways",
             Plant::World("the disk goes back between the letters")
@@ -52,6 +57,30 @@ fn a_letter_over_the_limit(_: bool) -> Outcome {
     let got = gained(&mut world, 0, |world| world.tell(0, ToSite::Participants(honest)));
     outcome.holds(got.len() == 1, "the right one is not answered");
     audit(&mut outcome, &mut world, 0);
+    outcome
+}
+
+fn a_flood_of_posted_keys(_: bool) -> Outcome {
+    use koinon_coordinator::record::Change;
+    let mut outcome = Outcome::default();
+    let mut world = center::World::new(5, 23);
+    let task = world.submit(&center::manifest()).unwrap();
+    let name = world.name(0);
+    for _ in 0..60 {
+        world.site(0).post_keys();
+        for frame in world.site(0).take_out() {
+            world.send(&name, frame);
+        }
+        world.settle();
+    }
+    let of_site =
+        |change: &&Change| matches!(change, Change::KeysPosted { site, .. } if *site == name);
+    let kept = world.changes().filter(of_site).count();
+    outcome.goal(kept > 20, format!("{kept} of 61 batches are in the log"));
+    let told = world.site(0).rejections.iter().any(|code| code == "too_many");
+    outcome.holds(told, "nobody said that it is too much");
+    let done = center::within(20_000, &mut world, |world| center::ended(world, &task));
+    outcome.holds(done, "the others hang");
     outcome
 }
 

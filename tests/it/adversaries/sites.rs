@@ -3,6 +3,9 @@
 //! The world of the client's own tests, and short ways to say what the scripts say often.
 
 #[expect(dead_code, reason = "the client's own tests use the rest")]
+#[path = "../../../client/tests/policy/keys.rs"]
+pub(crate) mod keys;
+#[expect(dead_code, reason = "the client's own tests use the rest")]
 #[path = "../../../client/tests/policy/said.rs"]
 mod said;
 #[expect(dead_code, reason = "the client's own tests use the rest")]
@@ -18,6 +21,7 @@ use koinon_proto::wire::to_site::Message as ToSite;
 use prost::Message as _;
 
 use super::Outcome;
+pub(crate) use keys::{Hub, with_keys};
 pub(crate) use said::{key_of, ledger_of};
 pub(crate) use world::{Disk, Round, Rounds, Task, World, site_name, whole_round};
 
@@ -87,6 +91,15 @@ pub(crate) fn fault(world: &World, index: usize) -> &'static str {
 /// The last refusal's code of a site.
 pub(crate) fn refusal(world: &World, index: usize) -> &'static str {
     world.sites[index].refusals().last().copied().unwrap_or("none")
+}
+
+/// The session that all sites are in is given up.
+pub(crate) fn give_up(world: &mut World, session: u8) {
+    for index in world.all() {
+        let result = Some(wire::outcome::Result::Abandoned("given_up".into()));
+        let outcome = wire::Outcome { session: vec![session; 32], result };
+        world.tell(index, ToSite::Outcome(outcome));
+    }
 }
 
 /// What should be so of an honest site after an attack: it ends when the coordinator gives the session
