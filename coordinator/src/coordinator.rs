@@ -188,10 +188,9 @@ impl Coordinator {
 
     /// Puts a message into a site's mailbox, if it is connected and the message is not there yet.
     fn post(&mut self, out: &mut Out, site: &SiteId, mut message: Message) {
-        self.prove_log(site, &mut message);
-        let Some(post) = self.connections.get_mut(site).and_then(|c| c.post.as_mut()) else {
-            return;
-        };
+        let log_size = self.prove_log(site, &mut message);
+        let Some(connection) = self.connections.get_mut(site) else { return };
+        let Some(post) = connection.post.as_mut() else { return };
         if let Message::Outcome(outcome) = &message
             && Digest::try_from(&outcome.session[..]).is_ok_and(|session| !post.tell(session))
         {
@@ -204,7 +203,11 @@ impl Coordinator {
         let (name, identity) = (self.setup.name.as_str(), &self.setup.identity);
         let sign = |message: &[u8]| identity.sign(message);
         match post.push(envelope::seal(PROTOCOL.max, name, site.as_str(), body, sign)) {
-            Ok(frame) => out.send(site, frame),
+            Ok(frame) => {
+                // Mail is read in order: with the next invitation the site has this head.
+                connection.log_size = log_size.or(connection.log_size);
+                out.send(site, frame);
+            }
             Err(_) => self.disconnect(out, site),
         }
     }

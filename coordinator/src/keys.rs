@@ -189,10 +189,14 @@ impl Keys {
 
     /// Whose keys were signed by another key than the roster has for the site now: nobody would take them.
     pub(crate) fn stale(&self, key_of: impl Fn(&SiteId) -> Option<[u8; 32]>) -> Vec<SiteId> {
-        let stale = |(site, waiting): &(&SiteId, &Waiting)| {
-            waiting.left() > 0 && key_of(site) != Some(waiting.identity.0)
-        };
-        self.waiting.iter().filter(stale).map(|(site, _)| site.clone()).collect()
+        let stale = |site: &&SiteId| self.is_stale(site, key_of(site));
+        self.waiting.keys().filter(stale).cloned().collect()
+    }
+
+    /// Whether what waits of a site was signed by another key than this one, the site's now.
+    pub(crate) fn is_stale(&self, site: &SiteId, key: Option<[u8; 32]>) -> bool {
+        let waiting = self.waiting.get(site).filter(|waiting| waiting.left() > 0);
+        waiting.is_some_and(|waiting| key != Some(waiting.identity.0))
     }
 
     /// Does what [`Change::KeysDropped`] says: as if all were used.
@@ -416,6 +420,8 @@ mod tests {
             let (_, key) = if *name == site(1).0 { site(40) } else { site(0) };
             Some(key.public()).filter(|_| *name != site(2).0)
         };
+        let (a, b) = (&site(0).0, &site(9).0);
+        assert!(!world.keys.is_stale(a, now(a)) && !world.keys.is_stale(b, None), "none waits");
         let stale = world.keys.stale(now);
         assert_eq!(stale, [site(1).0, site(2).0], "another key, and no member");
         stale.iter().for_each(|site| world.keys.apply_dropped(site));

@@ -92,7 +92,7 @@ pub enum Change {
         /// The batch, verbatim.
         batch: Bytes,
     },
-    /// A site's posted keys wait no longer: a new roster has another identity key for it, or none.
+    /// A site's posted keys wait no longer: the roster has another identity key for it now, or none.
     KeysDropped {
         /// Whose.
         site: SiteId,

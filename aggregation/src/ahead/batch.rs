@@ -93,7 +93,8 @@ impl Batch {
     #[must_use]
     pub fn name(&self, pair: u8, log: &Log, place: u64, size: u64) -> Option<Named> {
         let keys = *self.keys.get(usize::from(pair))?;
-        let beside = tree(&self.keys).path(usize::from(pair), |at| leaf(&self.keys[at]));
+        let beside: Vec<Digest> =
+            tree(&self.keys).path(usize::from(pair), |at| leaf(&self.keys[at])).collect();
         let (name, signature) = (self.name.clone(), self.signature);
         let path = log.path(place, size)?;
         let beside = beside.try_into().expect("the tree over a batch is full");
@@ -266,7 +267,7 @@ fn read_keys(from: &mut Reader<'_>) -> Result<PublicKeys, CodecError> {
 /// What is signed of a batch: the label's length, the label, the log's keeper, the site, the root over
 /// the pairs.
 fn signed(keeper: &[u8; 32], site: &str, root: &Digest) -> Vec<u8> {
-    let label = "koinon/keys/batch";
+    let label = "koinon/keys/batch/1";
     let byte = |len: usize| [u8::try_from(len).expect("labels and names are short")];
     let (label_len, site_len) = (byte(label.len()), byte(site.len()));
     [&label_len[..], label.as_bytes(), keeper, &site_len, site.as_bytes(), root].concat()

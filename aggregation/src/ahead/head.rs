@@ -1,8 +1,9 @@
 //! The head of the log: its size and root, signed by whoever keeps it.
 //!
 //! A log is named by the identity key of its keeper, the coordinator's in the roster: a coordinator with
-//! another key begins another log. Two heads that cannot be of one log, both signed, are evidence
-//! against the keeper that anybody can check. Start at [`Head::check_extends`].
+//! another key begins another log. Two heads of the same size with different roots, both signed, are
+//! evidence against the keeper that anybody can check; two of different sizes are grounds to ask it for
+//! the proof. Start at [`Head::check_extends`].
 
 use super::log::{LEAVES_MAX, Log, extends};
 use crate::codec::{CodecError, Reader, Writer};
@@ -99,9 +100,8 @@ impl Head {
         if weak(Weakness::AnyHead) {
             return Ok(());
         }
-        let Some(held) = held else {
-            return if proof.is_empty() { Ok(()) } else { Err(HeadError::Unproven) };
-        };
+        // Before the first head of this keeper's log there is nothing to compare with, whatever is proven.
+        let Some(held) = held else { return Ok(()) };
         if self.size < held.size {
             return Err(HeadError::RolledBack);
         }
@@ -141,7 +141,7 @@ impl Head {
 }
 
 fn signed(keeper: &[u8; 32], size: u64, root: &Digest) -> Vec<u8> {
-    let label = "koinon/keys/head";
+    let label = "koinon/keys/head/1";
     let len = u8::try_from(label.len()).expect("labels are short");
     [&[len], label.as_bytes(), keeper, &size.to_le_bytes(), root].concat()
 }

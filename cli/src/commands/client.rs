@@ -282,8 +282,8 @@ fn status(dir: &Path, format: Format) -> anyhow::Result<()> {
     if s.key_log_contradictions > 0 {
         let n = s.key_log_contradictions;
         say(format!(
-            "key log   {n} times not what this site took before: the coordinator was restored from a \
-             backup, or shows different histories; tell the consortium"
+            "key log   {n} times not proven to be what this site took before: ask whether the \
+             coordinator was restored from a backup, or shows different histories; tell the consortium"
         ));
     }
     for task in s.awaiting_approval {

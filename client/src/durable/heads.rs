@@ -2,8 +2,9 @@
 //! of heads that it could not take.
 //!
 //! Heads are compared with the newest one and no other. A head that does not extend it, but is signed by
-//! the log's keeper, is kept with it: the two show anybody that the keeper showed two histories, or
-//! forgot one. Start at [`Heads::take`].
+//! the log's keeper, is kept with it. Two of the same size with different roots are a fork, and show
+//! anybody that the keeper showed two histories. Two of different sizes prove nothing by themselves:
+//! they are grounds to ask the keeper for the proof that they are of one log. Start at [`Heads::take`].
 
 use koinon_aggregation::Digest;
 use koinon_aggregation::ahead::{Head, HeadError};
@@ -27,7 +28,15 @@ struct Evidence {
     shown: Head,
 }
 
-/// Pairs of heads that are kept as evidence: the first ones say enough.
+impl Evidence {
+    /// Whether it is proof by itself.
+    fn is_fork(&self) -> bool {
+        self.held.size() == self.shown.size()
+    }
+}
+
+/// Pairs of heads that are kept as evidence: the first ones say enough. A fork takes the place of what
+/// proves less.
 const EVIDENCE_MAX: usize = 8;
 
 /// A head was not taken.
@@ -48,33 +57,42 @@ impl Heads {
         self.evidence.len()
     }
 
-    /// Takes a head if it extends the newest one of this keeper. Says whether it is another one than
-    /// before: that is to be made durable before anything that follows from it leaves.
+    /// Takes a head if it extends the newest one of this keeper: it is to be made durable before
+    /// anything that follows from it leaves.
     pub(crate) fn take(
         &mut self,
         keeper: &Digest,
         shown: Head,
         proof: &[Digest],
-    ) -> Result<bool, NotTaken> {
+    ) -> Result<(), NotTaken> {
         let held = self.newest(keeper);
         match shown.check_extends(held, proof, keeper) {
-            Ok(()) if held == Some(&shown) => Ok(false),
             Ok(()) => {
                 self.newest = Some((*keeper, shown));
-                Ok(true)
+                Ok(())
             }
             Err(error @ HeadError::Unsigned) => Err(NotTaken { error, new: false }),
             Err(error) => {
                 let evidence =
                     held.map(|held| Evidence { keeper: *keeper, held: held.clone(), shown });
-                let evidence = evidence.filter(|evidence| {
-                    self.evidence.len() < EVIDENCE_MAX && !self.evidence.contains(evidence)
-                });
-                let new = evidence.is_some();
-                self.evidence.extend(evidence);
+                let new = evidence.is_some_and(|evidence| self.keep(evidence));
                 Err(NotTaken { error, new })
             }
         }
+    }
+
+    /// Keeps evidence if there is a place for it; says whether there was.
+    fn keep(&mut self, evidence: Evidence) -> bool {
+        if self.evidence.contains(&evidence) {
+            return false;
+        }
+        if self.evidence.len() >= EVIDENCE_MAX {
+            let less = self.evidence.iter().rposition(|kept| !kept.is_fork());
+            let Some(less) = less.filter(|_| evidence.is_fork()) else { return false };
+            self.evidence.remove(less);
+        }
+        self.evidence.push(evidence);
+        true
     }
 
     pub(super) fn write(&self, to: &mut Writer) {
@@ -130,9 +148,9 @@ mod tests {
             .collect();
         let mut site = Heads::default();
         let proof = |from, to| log.consistency(from, to).unwrap();
-        assert!(site.take(&key, heads[0].clone(), &[]).is_ok_and(|new| new));
-        assert!(site.take(&key, heads[9].clone(), &proof(1, 10)).is_ok_and(|new| new));
-        assert!(site.take(&key, heads[9].clone(), &[]).is_ok_and(|new| !new));
+        assert!(site.take(&key, heads[0].clone(), &[]).is_ok());
+        assert!(site.take(&key, heads[9].clone(), &proof(1, 10)).is_ok());
+        assert!(site.take(&key, heads[9].clone(), &[]).is_ok());
         // With a proof from a head that was the newest once: not the newest, so it proves nothing.
         let stale = site.take(&key, heads[19].clone(), &proof(1, 20)).err().unwrap();
         assert_eq!((stale.error, stale.new), (HeadError::Unproven, true));
@@ -144,6 +162,19 @@ mod tests {
         }
         assert_eq!(site.contradictions(), EVIDENCE_MAX);
         assert!(!site.take(&key, heads[7].clone(), &[]).err().unwrap().new, "bounded");
+        // A fork always finds a place, until there are only forks.
+        for number in 0..2 * EVIDENCE_MAX as u8 {
+            let mut fork = Log::default();
+            for i in 0..10 {
+                fork.append(&[number, i]);
+            }
+            let fork = Head::sign(&fork, &keeper);
+            let refused = site.take(&key, fork.clone(), &[]).err().unwrap();
+            let kept = usize::from(number) < EVIDENCE_MAX;
+            assert_eq!((refused.error, refused.new), (HeadError::Forked, kept), "fork {number}");
+            assert_eq!(site.evidence.iter().any(|evidence| evidence.shown == fork), kept);
+            assert_eq!(site.contradictions(), EVIDENCE_MAX);
+        }
         let stranger = Identity::from_secret_bytes(&[8; 32]);
         let unsigned = Head::sign(&log, &stranger);
         let unsigned = site.take(&key, unsigned, &proof(10, 30)).err().unwrap();

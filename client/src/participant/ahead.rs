@@ -9,9 +9,12 @@
 use std::sync::Arc;
 
 use koinon_aggregation::Rejection;
-use koinon_aggregation::ahead::{Agreement, Agreements, Head, Named, OneTimeKeys, check_named};
+use koinon_aggregation::ahead::{
+    Agreement, Agreements, Batch, Head, Named, OneTimeKeys, check_named,
+};
 use koinon_proto::wire::to_coordinator::Message as Reply;
 use koinon_proto::{Millis, SessionId, limits, named_keys, wire};
+use prost::Message as _;
 
 use super::sharing::unverified;
 use super::{Effect, Note, Participant, Turn};
@@ -50,21 +53,44 @@ impl Participant {
     }
 
     fn post_keys(&mut self, turn: &mut Turn<'_>) {
+        let body = |batch: &Batch| {
+            let message = Some(Reply::PostedKeys(wire::PostedKeys { batch: batch.to_bytes() }));
+            wire::ToCoordinator { message }.encode_to_vec()
+        };
+        // A coordinator that takes no batch, and asks for the next, would only fill the mailbox.
+        if self.stock.newest().is_some_and(|batch| self.is_posted(&body(batch))) {
+            return;
+        }
         let soon = self.posted_ms.is_some_and(|before| turn.now.saturating_sub(before) < POST_MS);
         let Some(keeper) = self.coordinator_key(turn.now).filter(|_| !soon) else { return };
         let (site, identity) = (self.setup.site.as_str(), &self.setup.identity);
-        let batch = self.stock.make(&keeper, site, identity, turn.rng).to_bytes();
+        let body = body(self.stock.make(&keeper, site, identity, turn.rng));
         self.posted_ms = Some(turn.now);
-        self.post(turn, Reply::PostedKeys(wire::PostedKeys { batch }));
+        self.post_body(turn, body);
     }
 
-    /// Takes what an invitation says about posted keys: the head of the log, if it extends the newest
-    /// one; and the own keys that it names, for good, even if the invitation is then refused.
-    pub(super) fn look_ahead(
+    /// Takes every pair of this site's that an invitation names out of the stock, for good, before
+    /// anything can be wrong with the invitation; gives the one that is named as this site's.
+    pub(super) fn take_named(&mut self, told: &wire::KeysAhead) -> Option<OneTimeKeys> {
+        let mut own = None;
+        for named in told.named.iter().filter_map(|bytes| Named::from_bytes(bytes).ok()) {
+            let taken = self.stock.take(&named);
+            if named.site() == self.setup.site.as_str() && own.is_none() {
+                own = taken;
+            }
+        }
+        own
+    }
+
+    /// Takes the head of the log that an invitation shows, if it extends the newest one, also when the
+    /// invitation is refused: the coordinator counts on its having been read. Nothing is made durable
+    /// for it: that happens with the bundle, the first thing that follows from a head. What is evidence
+    /// is durable at once; there is room for little.
+    pub(super) fn take_head(
         &mut self,
         turn: &mut Turn<'_>,
         told: &wire::KeysAhead,
-    ) -> Result<Looked, Refusal> {
+    ) -> Result<Head, Refusal> {
         let bytes: usize = told.named.iter().map(Vec::len).sum();
         if told.named.len() > limits::NAMED_KEYS_MAX
             || told.consistency.len() > limits::LOG_PROOF_MAX
@@ -79,8 +105,7 @@ impl Participant {
         let proof = proof.map_err(|_| Refusal::KeyLog)?;
         let keeper = self.coordinator_key(turn.now).ok_or(Refusal::RosterMismatch)?;
         match self.durable.heads.take(&keeper, head.clone(), &proof) {
-            Ok(false) => {}
-            Ok(true) => self.persist(turn),
+            Ok(()) => {}
             Err(NotTaken { error, new }) => {
                 if new {
                     self.persist(turn);
@@ -90,36 +115,47 @@ impl Participant {
             }
         }
         self.link.log_size = head.size();
-        self.named(turn, &keeper, &head, &told.named).map_err(|rejection| {
-            unverified(turn, &rejection);
-            Refusal::KeysUnproven
-        })
+        Ok(head)
     }
 
-    fn named(
+    /// Looks at the keys that an invitation names, which is in order otherwise.
+    pub(super) fn look_ahead(
         &mut self,
         turn: &mut Turn<'_>,
-        keeper: &[u8; 32],
-        head: &Head,
-        told: &[Vec<u8>],
-    ) -> Result<Looked, Rejection> {
-        let all: Vec<Named> =
-            told.iter().map(|bytes| Named::from_bytes(bytes)).collect::<Result<_, _>>()?;
+        (told, head): (&wire::KeysAhead, &Head),
+        taken: Option<OneTimeKeys>,
+    ) -> Result<Looked, Refusal> {
+        let all = self.check_ahead(turn.now, told, head)?.map_err(|rejection| {
+            unverified(turn, &rejection);
+            Refusal::KeysUnproven
+        })?;
         let site = self.setup.site.as_str();
-        let own = all.iter().find(|named| named.site() == site);
-        // Named is spent, also if what else is named does not hold.
-        let taken = own.and_then(|own| self.stock.take(own));
-        if let Some(roster) = &self.roster {
-            check_named(keeper, head, &all, &roster.roster().clients_at(Some(turn.now)))?;
-        }
-        let gone = own.is_some() && taken.is_none() && self.stock.left() == 0;
+        let named = all.iter().any(|named| named.site() == site);
+        let gone = named && taken.is_none();
         let keys = taken.unwrap_or_else(|| OneTimeKeys::draw(turn.rng));
         let agreement = Agreement::with_named(&keys, site, &all);
         if gone {
-            // Of a batch that was lost with the program's last run: the next rounds need others.
-            self.post_keys(turn);
+            // Of a batch that was lost with the program's last run, while the coordinator may have
+            // refused the ones after it: the next rounds need others.
+            self.keys_wanted(turn);
         }
         Ok(Looked { keys, agreement })
+    }
+
+    fn check_ahead(
+        &self,
+        now: Millis,
+        told: &wire::KeysAhead,
+        head: &Head,
+    ) -> Result<Result<Vec<Named>, Rejection>, Refusal> {
+        let keeper = self.coordinator_key(now).ok_or(Refusal::RosterMismatch)?;
+        let roster = self.roster.as_ref().ok_or(Refusal::RosterMismatch)?;
+        let all = told.named.iter().map(|bytes| Named::from_bytes(bytes));
+        let all = all.collect::<Result<Vec<_>, _>>().map_err(Rejection::from);
+        Ok(all.and_then(|all| {
+            check_named(&keeper, head, &all, &roster.roster().clients_at(Some(now)))?;
+            Ok(all)
+        }))
     }
 
     /// Keeps what was found for the session that the site has just entered.

@@ -73,6 +73,9 @@ pub(super) fn invitation(
     refuse(plan.protocol_version() < policy.protocol.min_version, Refusal::ProtocolTooOld)?;
     refuse(roster != Some(Digest(plan.roster)), Refusal::RosterMismatch)?;
     refuse(!kind_fits(round), Refusal::PlanInvalid)?;
+    // Where a graph is drawn, keys that are known before the session has a name would let it be chosen.
+    let named = round.invite.keys.is_some();
+    refuse(named && plan.protocol_version() != 1, Refusal::PlanInvalid)?;
     private::affordable(round, policy, &durable.budget)?;
     refuse(plan.n_min < round.floor(policy.cohort.min), Refusal::CohortTooSmall)?;
     refuse(!graph_is_strong(round, policy), Refusal::GraphTooWeak)?;

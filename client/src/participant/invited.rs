@@ -27,6 +27,8 @@ pub(super) struct Invited {
 impl Participant {
     pub(super) fn invite(&mut self, turn: &mut Turn<'_>, invite: wire::Invite) {
         let (invite, told) = slim(invite);
+        // Named is spent, whatever becomes of the invitation.
+        let own = told.as_ref().and_then(|told| self.take_named(told));
         let session = invite.plan.get(SESSION_IN_PLAN).map(<[u8]>::to_vec).unwrap_or_default();
         if let Some(round) = self.phase.round() {
             if round.plan.to_bytes() == invite.plan {
@@ -40,10 +42,14 @@ impl Participant {
         let Ok(task) = Digest::try_from(&invite.task[..]) else {
             return turn.fault(Fault::Malformed);
         };
-        let looked = told.map(|told| self.look_ahead(turn, &told)).transpose();
-        let checked =
-            looked.and_then(|looked| Ok((self.checked(invite, &task, turn.now)?, looked)));
-        match checked {
+        let checked = self.checked(invite, &task, turn.now);
+        let head = told.as_ref().map(|told| self.take_head(turn, told)).transpose();
+        let looked = checked.and_then(|round| {
+            let ahead = told.as_ref().zip(head?);
+            let looked = ahead.map(|(told, head)| self.look_ahead(turn, (told, &head), own));
+            Ok((round, looked.transpose()?))
+        });
+        match looked {
             Ok((round, looked)) => self.enter(turn, round, looked),
             Err(refusal) => {
                 let told = Digest::try_from(&session[..]).ok();

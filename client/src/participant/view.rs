@@ -111,8 +111,9 @@ impl Participant {
     }
 
     /// How often the log of posted keys did not extend what this site had taken of it before: more than
-    /// never says that the coordinator was restored from a backup, or shows different histories. The
-    /// first heads, as they were signed, are in the durable state.
+    /// never is grounds to ask whether the coordinator was restored from a backup, or shows different
+    /// histories. The first heads, as they were signed, are in the durable state; two of the same size
+    /// with different roots are proof.
     #[must_use]
     pub fn key_log_contradictions(&self) -> usize {
         self.durable.heads.contradictions()

@@ -1,10 +1,14 @@
 //! Keys ahead of time: an honest round with posted keys, and what a coordinator may try with the log.
 
-use koinon_aggregation::Bundle;
 use koinon_aggregation::ahead::{Head, Named};
+use koinon_aggregation::identity::Identity;
+use koinon_aggregation::parameters::{Assumptions, Sparse};
+use koinon_aggregation::roster::Roster;
+use koinon_aggregation::{Bundle, Signer as _, Topology};
 use koinon_client::egress::leaving_of;
 use koinon_client::ledger::Kind;
 use koinon_client::participant::PhaseName;
+use koinon_proto::Digest;
 use koinon_proto::wire;
 use koinon_proto::wire::to_coordinator::Message as FromSite;
 use koinon_proto::wire::to_site::Message as ToSite;
@@ -222,6 +226,109 @@ fn a_log_that_is_rolled_back_forked_or_unproven_is_refused_and_kept_as_evidence(
 }
 
 #[test]
+fn another_keeper_has_another_log_whose_first_head_is_taken_whatever_is_proven() {
+    let (mut world, task, hub) = ready(5);
+    world.tell(
+        0,
+        ToSite::Invite(with_keys(&world, &task, &Round::train(1), hub.ahead(&world, 0, 0)).1),
+    );
+    assert!(bundle(&mut world, 0).is_some());
+    give_up(&mut world, 1);
+    let keeper = Identity::from_secret_bytes(&[3; 32]);
+    let mut members = world.roster.roster().members.clone();
+    members.iter_mut().find(|member| member.name == "coordinator").unwrap().key = keeper.public();
+    let previous = Some(world.roster.digest());
+    world.roster = Roster { version: 2, previous, members }.sign(&world.consortium).unwrap();
+    world.blobs.insert(Digest(world.roster.digest()), world.roster.bytes().to_vec());
+    world.all().into_iter().for_each(|index| world.announce(index));
+    world.coordinator = keeper;
+    let (mut hub, sites) = (Hub::default(), world.all());
+    hub.collect(&mut world, &sites);
+    // The coordinator goes by what the site took of the log before.
+    let keys = hub.ahead(&world, 0, 3);
+    assert!(!keys.consistency.is_empty());
+    world.tell(0, ToSite::Invite(with_keys(&world, &task, &Round::train(2), keys.clone()).1));
+    let bundle_of = bundle(&mut world, 0).unwrap();
+    assert!(channel_keys(&keys).contains(bundle_of.public_keys()[0]));
+    give_up(&mut world, 2);
+    // From now on this log only grows.
+    hub.collect(&mut world, &sites);
+    for (session, known, taken) in [(3, 3, false), (4, 5, true)] {
+        let keys = hub.ahead(&world, 0, known);
+        world.tell(0, ToSite::Invite(with_keys(&world, &task, &Round::train(session), keys).1));
+        assert_eq!(bundle(&mut world, 0).is_some(), taken, "session {session}");
+        give_up(&mut world, session);
+    }
+}
+
+#[test]
+fn a_refused_invitation_writes_nothing_and_its_head_counts_all_the_same() {
+    let (mut world, task, mut hub) = ready(5);
+    world.event(0, koinon_client::Event::Pause);
+    let before = world.sites[0].disk.durable.clone();
+    let mut known = 0;
+    for session in 1..5 {
+        hub.collect(&mut world, &[1]);
+        let keys = hub.ahead(&world, 0, known);
+        known = hub.log.size();
+        world.tell(0, ToSite::Invite(with_keys(&world, &task, &Round::train(session), keys).1));
+        assert_eq!(world.sites[0].refusals().last(), Some(&"paused"));
+    }
+    assert!(before.is_some() && world.sites[0].disk.durable == before);
+    world.event(0, koinon_client::Event::Resume);
+    hub.collect(&mut world, &[2]);
+    let keys = hub.ahead(&world, 1, known);
+    world.tell(0, ToSite::Invite(with_keys(&world, &task, &Round::train(5), keys).1));
+    assert!(bundle(&mut world, 0).is_some());
+    assert!(world.sites[0].faults().is_empty(), "{:?}", world.sites[0].faults());
+}
+
+#[test]
+fn every_own_pair_is_spent_whatever_else_is_wrong_with_the_invitation() {
+    let (mut world, task, hub) = ready(5);
+    let size = hub.log.size();
+    let (batch, place) = &hub.batches["site-00"];
+    let pair = |pair| batch.name(pair, &hub.log, *place, size).unwrap();
+    let mut keys = hub.ahead(&world, 0, 0);
+    keys.named.insert(0, b"nothing that can be read".to_vec());
+    keys.named.push(pair(1).to_bytes());
+    keys.head.clear();
+    let mut invite = with_keys(&world, &task, &Round::train(1), keys).1;
+    invite.task = b"short".to_vec();
+    world.tell(0, ToSite::Invite(invite));
+    assert_eq!(world.sites[0].faults(), ["malformed"]);
+    for (number, spent) in [(0, true), (1, true), (2, false)] {
+        let keys = hub.ahead(&world, number, size);
+        let session = 2 + number;
+        world.tell(0, ToSite::Invite(with_keys(&world, &task, &Round::train(session), keys).1));
+        let offered = *bundle(&mut world, 0).unwrap().public_keys()[0];
+        assert_eq!(offered != *pair(number).channel(), spent, "pair {number}");
+        give_up(&mut world, session);
+    }
+}
+
+#[test]
+fn where_a_graph_is_drawn_nobody_is_named() {
+    let (mut world, task, hub) = ready(5);
+    let assumptions =
+        Assumptions { colluding_percent: 10, dropout_percent: 10, sigma: 80, failure_bits: 20 };
+    let (degree, threshold, committee, quorum) = (98, 71, 143, 95);
+    let sparse = Sparse { degree, threshold, committee, quorum, assumptions };
+    let keys = hub.ahead(&world, 0, 0);
+    let (mut plan, mut invite) = with_keys(&world, &task, &Round::train(1), keys);
+    plan.topology = Topology::Sparse(sparse);
+    invite.plan = plan.to_bytes();
+    world.tell(0, ToSite::Invite(invite.clone()));
+    assert_eq!(world.sites[0].refusals().last(), Some(&"plan_invalid"));
+    // It is not the plan alone: without keys another check is the first to refuse.
+    invite.keys = None;
+    plan.session = [2; 32];
+    invite.plan = plan.to_bytes();
+    world.tell(0, ToSite::Invite(invite));
+    assert_eq!(world.sites[0].refusals().last(), Some(&"graph_too_weak"));
+}
+
+#[test]
 fn what_is_named_must_be_proven_and_the_plan_bound_to_it() {
     let lie = |change: &dyn Fn(&mut wire::KeysAhead), bind: bool| {
         let (mut world, task, hub) = ready(5);
@@ -245,7 +352,6 @@ fn what_is_named_must_be_proven_and_the_plan_bound_to_it() {
     assert_eq!(lie(&|keys| keys.consistency = vec![vec![0; 32]; 65], true), unproven("oversized"));
     let log = |fault| (Some("key_log"), fault);
     assert_eq!(lie(&|keys| keys.consistency = vec![vec![0; 31]], true), log(None));
-    assert_eq!(lie(&|keys| keys.consistency = vec![vec![0; 32]], true), log(Some("log_unproven")));
     assert_eq!(lie(&|keys| keys.head[9] ^= 1, true), log(Some("log_unsigned")));
     assert_eq!(lie(&|keys| keys.head.truncate(50), true), log(None));
     // One site less, rightly proven, with the plan that the others have.

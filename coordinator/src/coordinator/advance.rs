@@ -139,6 +139,7 @@ impl Coordinator {
         digest: &Digest,
         Begin { kind, round, attempt, cohort }: Begin,
     ) -> bool {
+        self.drop_stale_keys(out, &cohort);
         let task = &self.state.tasks[digest];
         let (version, fitted) = match kind {
             Kind::Statistics => (None, None),

@@ -208,7 +208,7 @@ impl Coordinator {
             connection.pauses.clear();
             self.stirred = true;
         }
-        self.on_log_head(out, &message.head);
+        self.on_log_head(out, site, &message.head);
         self.want_keys(out, site);
         Ok(())
     }

@@ -10,6 +10,7 @@ use koinon_proto::{SiteId, TaskManifest, wire};
 use super::{Coordinator, Out};
 use crate::event::Rejection;
 use crate::keys::{Ahead, FEW};
+use crate::record::Change;
 
 impl Coordinator {
     /// What the invitation of a round names of posted keys. Only where everybody shares with everybody
@@ -23,6 +24,16 @@ impl Coordinator {
         }
         let head = self.state.keys.head(&self.setup.identity)?;
         self.state.keys.name(cohort, &head)
+    }
+
+    /// Drops keys that these sites signed with an identity which is not theirs now: one pair that nobody
+    /// can take would cost the whole round. Asked before keys are named, because a roster that was
+    /// published just before a crash, or whose time came, drops nothing by itself.
+    pub(super) fn drop_stale_keys(&mut self, out: &mut Out, cohort: &[SiteId]) {
+        let stale = |site: &&SiteId| self.state.keys.is_stale(site, self.key_of(site));
+        for site in cohort.iter().filter(stale).cloned().collect::<Vec<_>>() {
+            self.decide(out, Change::KeysDropped { site });
+        }
     }
 
     /// A site posts keys.
@@ -39,10 +50,17 @@ impl Coordinator {
     }
 
     /// A site shows the head of the log that it took last.
-    pub(super) fn on_log_head(&mut self, out: &mut Out, head: &[u8]) {
+    pub(super) fn on_log_head(&mut self, out: &mut Out, site: &SiteId, head: &[u8]) {
         let keeper = self.setup.identity.public();
         if let Some(change) = self.state.keys.contradicted_by(head, &keeper) {
             self.decide(out, change);
+        }
+        let size = Head::from_bytes(head).ok().filter(|head| head.check(&keeper).is_ok());
+        let connection = self.connections.get_mut(site);
+        if let (Some(head), Some(known)) = (size, connection.and_then(|c| c.log_size.as_mut())) {
+            // Never less: an invitation may be on its way that the site did not know when it said so,
+            // and a site that has no head of this keeper takes any.
+            *known = head.size().max(*known);
         }
     }
 
@@ -60,15 +78,14 @@ impl Coordinator {
         }
     }
 
-    /// Adds to an invitation what shows this very site that the log has only grown.
-    pub(super) fn prove_log(&mut self, site: &SiteId, message: &mut Message) {
-        let Message::Invite(wire::Invite { keys: Some(ahead), .. }) = message else { return };
-        let Some(connection) = self.connections.get_mut(site) else { return };
-        let Ok(head) = Head::from_bytes(&ahead.head) else { return };
-        let known = connection.log_size.unwrap_or_default();
+    /// Adds to an invitation what shows this very site that the log has only grown; says how many
+    /// entries the site knows of once it has read it.
+    pub(super) fn prove_log(&self, site: &SiteId, message: &mut Message) -> Option<u64> {
+        let Message::Invite(wire::Invite { keys: Some(ahead), .. }) = message else { return None };
+        let head = Head::from_bytes(&ahead.head).ok()?;
+        let known = self.connections.get(site)?.log_size.unwrap_or_default();
         ahead.consistency = self.state.keys.consistency(known, head.size());
-        // Mail is read in order: with the next invitation the site has this head.
-        connection.log_size = Some(head.size());
+        Some(head.size())
     }
 
     /// A head of the log of posted keys that this coordinator signed and does not have any more: its

@@ -72,6 +72,45 @@ fn a_site_that_joins_anew_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_crash_between_a_roster_and_what_follows_from_it_names_no_stale_keys() {
+    let mut world = World::new(5, 36);
+    let mut manifest = manifest();
+    manifest.rounds = 6;
+    let task = world.submit(&manifest).unwrap();
+    world.run_until(|world| world.core.status(&task).is_some_and(|status| status.round == 2));
+    let name = world.name(2);
+    world.disconnect(&name);
+    world.site(2).identity = Identity::from_secret_bytes(&[78; 32]);
+    let key = world.site(2).identity.public();
+    let roster = world.next_roster(|members| {
+        let row = members.iter_mut().find(|row| row.name == name.as_str()).unwrap();
+        row.key = key;
+    });
+    world.publish(roster).unwrap();
+    // The journal ends behind the roster, and behind the round that it ended.
+    let kept = |change: &Change| {
+        matches!(change, Change::RosterPublished { .. } | Change::Abandoned { .. })
+    };
+    let end = world.journal.iter().rposition(|record| kept(&record.change)).unwrap();
+    world.journal.truncate(end + 1);
+    world.journal.retain(|record| !matches!(record.change, Change::KeysDropped { .. }));
+    let dropped = |world: &World| {
+        world.changes().filter(|change| matches!(change, Change::KeysDropped { .. })).count()
+    };
+    assert_eq!(dropped(&world), 0);
+    world.crash();
+    world.site(2).restart();
+    world.connect(&name);
+    let before = named(&world).len();
+    // A site that is named a pair that does not hold stops the test.
+    assert_eq!(world.run(&task).state, "done");
+    assert_eq!(dropped(&world), 1, "decided before it would be named");
+    assert!(named(&world)[before..].iter().any(|named| *named), "the others' keys are named");
+    assert_eq!(world.recovered().state_digest(), world.core.state_digest());
+    world.check();
+}
+
+#[test]
 fn one_site_of_an_older_program_and_no_round_names_keys() {
     let mut world = World::new(5, 32);
     let name = world.name(3);
