@@ -9,7 +9,8 @@
 //! - [`policy`]: what the site permits; the last word is the site's.
 //! - [`egress`] and [`ledger`]: the one door out, and the record of all that passed it.
 //! - [`trainer`], [`algorithm`], `engine`: local work. [`features`] and [`source`]: rows.
-//! - `split` and `infer`: answers from a model, cut or whole; `plan`: where it should be cut. [`report`]: the site's own figures.
+//! - `split` and `infer`: answers from a model, cut or whole; `plan`: where it should be cut; `leakage`: what a cut tells.
+//! - [`report`]: the site's own figures.
 //!
 //! What never leaves a site has no wire form: contributions and data sets have neither `Debug` nor
 //! `Serialize` (see [`trainer`]). Deliberately not here: an inbound port for the coordinator (sites
@@ -25,6 +26,8 @@ pub mod error;
 pub mod features;
 #[cfg(feature = "engine")]
 pub mod infer;
+#[cfg(feature = "engine")]
+pub mod leakage;
 pub mod ledger;
 #[cfg(feature = "grpc")]
 pub mod node;
